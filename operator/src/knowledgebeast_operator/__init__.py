@@ -1,0 +1,1 @@
+"""Kubernetes operator that carries out the incident runbook of KnowledgeBeast."""

@@ -1,0 +1,1 @@
+"""The retrieval service: hybrid search over HTTP, with SQLite as the truth."""
