@@ -1,0 +1,90 @@
+"""What `decide` can answer for one runbook and its incident, if there is one.
+
+The shell turns each into writes: Open creates the Incident; Begin writes the intent with the resourceVersion that was
+read, so that of two operators one loses; Perform executes an attempt that has been written; the rest update its status.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from knowledgebeast_operator.core.ledger import Attempt, Escalation, Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """Nothing is wrong and nothing is open."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The signal has been bad for long enough: an Incident begins."""
+
+    reason: str
+    message: str
+    detected_at: datetime
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Something takes its time: a hold, a settle time, a cool-down, a healthy period."""
+
+    reason: str
+    message: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """An option fits, but a guard forbids it."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Write this attempt down before anything is done (intent first)."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Execute an attempt that has been written down and is not known to have been carried out."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The attempt is over; it carries its outcome, message and SLIs afterwards."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """A human is needed."""
+
+    escalation: Escalation
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """The signal has been good for the healthy period: the Incident closes."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """A signal is unknown: nothing is done, and it is said which."""
+
+    message: str
+
+
+Decision: TypeAlias = Healthy | Open | Wait | Blocked | Begin | Perform | Conclude | Escalate | Resolve | Uncertain
