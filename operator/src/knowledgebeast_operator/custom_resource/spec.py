@@ -1,0 +1,224 @@
+"""The `spec` of a KnowledgeBeast. The CRD holds the same fields, bounds and defaults; a contract test compares them.
+
+The bounds are checked here again because an object can be older than the rule that would refuse it today.
+"""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from knowledgebeast_operator.custom_resource.units import parse_bytes, parse_duration
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
+    Field(ge=timedelta(seconds=5), le=timedelta(hours=24)),
+]
+"""From 5 s to 24 h, written like `30s`, `10m` or `1h30m`."""
+
+Cores = Annotated[str, BeforeValidator(str), Field(pattern=r"^([1-9][0-9]{0,4}m|[1-9][0-9]{0,2})$")]
+"""Whole cores or thousandths of one; YAML may have them as a number."""
+
+Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}(Mi|Gi)$")]
+
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(Mi|Gi|Ti)$")]
+
+
+class Mode(StrEnum):
+    """What the operator may do about an incident: act, only write down what it would do, or nothing."""
+
+    ENFORCE = "Enforce"
+    DRY_RUN = "DryRun"
+    DISABLED = "Disabled"
+
+
+class DeletionPolicy(StrEnum):
+    """What happens to the claims when the object is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Part(BaseModel):
+    """A piece of the spec: frozen, in camelCase outside, blind to fields of other versions."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class Amounts(Part):
+    cpu: Cores
+    memory: Memory
+
+
+class ServiceRequests(Amounts):
+    cpu: Cores = "200m"
+    memory: Memory = "512Mi"
+
+
+class ServiceLimits(Amounts):
+    cpu: Cores = "2"
+    memory: Memory = "2Gi"
+
+
+class ServiceResources(Part):
+    requests: ServiceRequests = ServiceRequests()
+    limits: ServiceLimits = ServiceLimits()
+
+
+class ChromaRequests(Amounts):
+    cpu: Cores = "100m"
+    memory: Memory = "256Mi"
+
+
+class ChromaLimits(Amounts):
+    cpu: Cores = "2"
+    memory: Memory = "2Gi"
+
+
+class ChromaResources(Part):
+    requests: ChromaRequests = ChromaRequests()
+    limits: ChromaLimits = ChromaLimits()
+
+
+class Storage(Part):
+    """One claim. It grows when `size` does and never shrinks."""
+
+    size: Size = "10Gi"
+    storage_class_name: str | None = Field(default=None, min_length=1, max_length=253)
+
+    @property
+    def size_bytes(self) -> int:
+        return parse_bytes(self.size)
+
+
+class Toleration(Part):
+    key: str | None = Field(default=None, max_length=317)
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = Field(default=None, max_length=63)
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = Field(default=None, ge=0, le=86400)
+
+
+class ImagePullSecret(Part):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class EnvironmentVariable(Part):
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    value: Annotated[str, Field(max_length=4096)] = ""
+
+
+class PodTemplate(Part):
+    """What people add to the pods that the operator makes."""
+
+    node_selector: dict[str, str] = Field(default_factory=dict, max_length=20)
+    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=20)
+    image_pull_secrets: tuple[ImagePullSecret, ...] = Field(default=(), max_length=10)
+    labels: dict[str, str] = Field(default_factory=dict, max_length=20)
+    annotations: dict[str, str] = Field(default_factory=dict, max_length=20)
+    env: tuple[EnvironmentVariable, ...] = Field(default=(), max_length=50)
+
+
+class ServiceConfig(Part):
+    """Settings of the service. Those that can change live reach it without a restart."""
+
+    rate_limit_per_minute: int = Field(default=100, ge=0, le=1_000_000)
+    max_document_size_mb: int = Field(default=50, ge=1, le=2000, alias="maxDocumentSizeMB")
+    chroma_probe_interval_seconds: int = Field(default=30, ge=1, le=300)
+    chroma_timeout_seconds: float = Field(default=1.0, ge=0.1, le=30)
+    canary_interval_seconds: int = Field(default=10, ge=1, le=300)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class Service(Part):
+    """The retrieval service; without an image, the one of the operator's own configuration is used."""
+
+    image: str | None = Field(default=None, min_length=1, max_length=512)
+    replicas: int = Field(default=2, ge=1, le=20)
+    max_replicas: int = Field(default=5, ge=1, le=20)
+    resources: ServiceResources = ServiceResources()
+    pod_template: PodTemplate = PodTemplate()
+    config: ServiceConfig = ServiceConfig()
+
+
+class Cache(Part):
+    query_entries: int = Field(default=1000, ge=0, le=1_000_000)
+    embedding_entries: int = Field(default=5000, ge=0, le=1_000_000)
+    max_memory_mb: int = Field(default=2048, ge=16, le=1_048_576, alias="maxMemoryMB")
+
+
+class Chroma(Part):
+    storage: Storage = Storage()
+    resources: ChromaResources = ChromaResources()
+
+
+class Database(Part):
+    storage: Storage = Storage()
+
+
+class Prometheus(Part):
+    """Names a Prometheus of the operator's own configuration: an address in the object would be a way to misuse it."""
+
+    target: str = Field(default="default", min_length=1, max_length=63)
+
+
+class Pause(Part):
+    """While it lasts, incidents are found and written down, and nothing is done about them."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=256)]
+    until: datetime | None = None
+
+
+class MaintenanceWindow(Part):
+    """When disruptive actions may run. An unknown time zone is reported as a condition by the operator."""
+
+    days: tuple[Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"], ...] = Field(min_length=1, max_length=7)
+    start: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    duration: Duration
+    timezone: str = Field(default="UTC", min_length=1, max_length=64)
+
+
+class Budget(Part):
+    """At most this many actions for the object in any such period, over all runbooks."""
+
+    max_actions: int = Field(default=10, ge=1, le=100)
+    per: Duration = timedelta(hours=1)
+
+
+class RunbookPolicy(Part):
+    """Settings of one runbook; what is unset follows the runbook's own default."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    mode: Mode | None = None
+    max_attempts: int | None = Field(default=None, ge=1, le=20)
+    cooldown: Duration | None = None
+    healthy_period: Duration | None = None
+    window: Duration | None = None
+    for_: Duration | None = Field(default=None, alias="for")
+    settle: Duration | None = None
+    verify_timeout: Duration | None = None
+
+
+class Remediation(Part):
+    mode: Mode = Mode.ENFORCE
+    pauses: tuple[Pause, ...] = Field(default=(), max_length=10)
+    maintenance_windows: tuple[MaintenanceWindow, ...] = Field(default=(), max_length=10)
+    budget: Budget = Budget()
+    runbooks: tuple[RunbookPolicy, ...] = Field(default=(), max_length=32)
+
+    def policy(self, runbook: str) -> RunbookPolicy:
+        """What was set for `runbook`; nothing but its name when it is not listed."""
+        return next((item for item in self.runbooks if item.name == runbook), RunbookPolicy(name=runbook))
+
+
+class Spec(Part):
+    service: Service = Service()
+    cache: Cache = Cache()
+    chroma: Chroma = Chroma()
+    database: Database = Database()
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+    prometheus: Prometheus = Prometheus()
+    remediation: Remediation = Remediation()
