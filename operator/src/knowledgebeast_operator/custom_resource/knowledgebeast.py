@@ -39,8 +39,8 @@ class KnowledgeBeast(BaseModel):
         """Reads a live object, as the API server gives it.
 
         Raises:
-            InvalidKnowledgeBeastError: a field is outside its bounds. The API server refuses such objects today, but one
-                can be older than the rule.
+            InvalidKnowledgeBeastError: a field is outside its bounds. The API server refuses such objects today, but
+                one can be older than the rule.
         """
         try:
             return cls.model_validate({"metadata": body.get("metadata"), "spec": body.get("spec") or {}})
