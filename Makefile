@@ -6,7 +6,6 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/knowledgebeast
 # The tools' folder comes last: what the machine has goes first.
 export PATH := $(PATH):$(CACHE)/tools/bin
-export PYTHONSAFEPATH := 1
 RUN := uv run --frozen --no-sync
 CLUSTER := python3 hack/local-cluster/cluster.py
 PYTEST := $(RUN) pytest
