@@ -85,6 +85,11 @@ def claim_name(name: str, volume: str) -> str:
     return f"{name}-{volume}"
 
 
+def component_of(volume: str) -> str:
+    """Whose pods mount the volume."""
+    return SERVICE if volume == DATABASE else CHROMA
+
+
 def settings_name(name: str) -> str:
     """The ConfigMap of runtime settings, which the service watches."""
     return f"{name}-settings"

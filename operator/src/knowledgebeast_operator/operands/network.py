@@ -1,0 +1,93 @@
+"""The addresses inside the cluster, and who may talk to whom.
+
+Policies hold only where the cluster's network enforces them; many small clusters take them and do nothing.
+"""
+
+from typing import Final
+
+from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
+from knowledgebeast_operator.custom_resource.names import CHROMA, COMPONENT_LABEL, MAINTENANCE, NAME_LABEL, SERVICE
+from knowledgebeast_operator.operands import pods
+from knowledgebeast_operator.operands.manifest import Manifest, metadata
+
+_HTTP: Final[list[Manifest]] = [{"protocol": "TCP", "port": pods.HTTP_PORT}]
+
+_DNS: Final[list[Manifest]] = [
+    {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
+    # A policy sees the port of the pod behind the Service, and cluster DNS often listens on another one there.
+    {"to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}]},
+]
+
+
+def services(kb: KnowledgeBeast) -> list[Manifest]:
+    """The service's address and Chroma's.
+
+    Only ready pods are behind them: while Chroma is down a connection is refused at once instead of timing out.
+    """
+    return [
+        _service(kb, names.service_name(kb.name), SERVICE),
+        _service(kb, names.chroma_name(kb.name), CHROMA),
+    ]
+
+
+def _service(kb: KnowledgeBeast, name: str, component: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(kb, name, component),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": names.selector(kb.name, component),
+            "ports": [{"name": "http", "port": pods.HTTP_PORT, "targetPort": "http", "protocol": "TCP"}],
+        },
+    }
+
+
+def policies(kb: KnowledgeBeast) -> list[Manifest]:
+    """One policy for the service and the Jobs, one for Chroma."""
+    return [_service_policy(kb), _chroma_policy(kb)]
+
+
+def _service_policy(kb: KnowledgeBeast) -> Manifest:
+    """Anybody may ask the service; it and the maintenance Jobs talk to Chroma and to DNS, and to nothing else."""
+    chroma = {"podSelector": {"matchLabels": names.selector(kb.name, CHROMA)}}
+    return _policy(
+        kb,
+        names.service_account_name(kb.name),
+        SERVICE,
+        {
+            "podSelector": _clients(kb),
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"ports": _HTTP}],
+            "egress": [{"to": [chroma], "ports": _HTTP}, *_DNS],
+        },
+    )
+
+
+def _chroma_policy(kb: KnowledgeBeast) -> Manifest:
+    """Chroma has no passwords, so only this object's service pods and Jobs reach it. It calls nobody."""
+    return _policy(
+        kb,
+        names.chroma_name(kb.name),
+        CHROMA,
+        {
+            "podSelector": {"matchLabels": names.selector(kb.name, CHROMA)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [{"podSelector": _clients(kb)}], "ports": _HTTP}],
+            "egress": [],
+        },
+    )
+
+
+def _clients(kb: KnowledgeBeast) -> Manifest:
+    components = {"key": COMPONENT_LABEL, "operator": "In", "values": [SERVICE, MAINTENANCE]}
+    return {"matchLabels": {NAME_LABEL: kb.name}, "matchExpressions": [components]}
+
+
+def _policy(kb: KnowledgeBeast, name: str, component: str, spec: Manifest) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(kb, name, component),
+        "spec": spec,
+    }
