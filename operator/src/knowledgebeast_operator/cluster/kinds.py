@@ -1,0 +1,68 @@
+"""The kinds that the operator reads or writes, and where the API server serves them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from knowledgebeast_operator.custom_resource import API_VERSION, INCIDENT_KIND, INCIDENT_PLURAL, KIND, PLURAL
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind; `is_namespaced` tells whether a namespace belongs into its path."""
+
+    api_version: str
+    name: str
+    plural: str
+    is_namespaced: bool = True
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of the collection, of one object, or of a subresource of it.
+
+        Raises:
+            ValueError: a namespaced kind without a namespace; an empty one would address all namespaces at once.
+        """
+        if self.is_namespaced and not namespace:
+            raise ValueError(f"{self.name} is namespaced; a namespace is needed")
+        root = "/api" if "/" not in self.api_version else "/apis"
+        parts = [root, self.api_version]
+        if self.is_namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [self.plural, *(part for part in (name, subresource) if part)]
+        return "/".join(parts)
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+
+KNOWLEDGE_BEAST: Final = Kind(API_VERSION, KIND, PLURAL)
+INCIDENT: Final = Kind(API_VERSION, INCIDENT_KIND, INCIDENT_PLURAL)
+POD: Final = Kind("v1", "Pod", "pods")
+NODE: Final = Kind("v1", "Node", "nodes", is_namespaced=False)
+EVENT: Final = Kind("v1", "Event", "events")
+LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+JOB: Final = Kind("batch/v1", "Job", "jobs")
+CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
+STATEFUL_SET: Final = Kind("apps/v1", "StatefulSet", "statefulsets")
+
+OPERANDS: Final = (
+    CLAIM,
+    Kind("v1", "ServiceAccount", "serviceaccounts"),
+    Kind("v1", "ConfigMap", "configmaps"),
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    Kind("v1", "Service", "services"),
+    STATEFUL_SET,
+    DEPLOYMENT,
+)
+"""What a KnowledgeBeast is made of."""
+
+
+def operand_kind(name: str) -> Kind:
+    """The operand kind of this name.
+
+    Raises:
+        KeyError: the operator does not make such objects, hence has no permission for them either.
+    """
+    return {kind.name: kind for kind in OPERANDS}[name]
