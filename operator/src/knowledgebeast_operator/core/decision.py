@@ -20,7 +20,7 @@ class Healthy:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """The signal has been bad for long enough: an Incident begins."""
+    """The signal has been bad for long enough: an Incident begins. It was first seen bad at `detected_at`."""
 
     reason: str
     message: str
@@ -35,6 +35,7 @@ class Wait:
     reason: str
     message: str
     until: datetime | None = None
+    healthy_since: datetime | None = None  # while the healthy period runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,20 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """Execute an attempt that has been written down and is not known to have been carried out."""
+    """Execute an attempt that has been written down and is not known to have been carried out.
+
+    Its transition is applied once the API server has confirmed the action, also when the target was gone already.
+    """
 
     attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Conclude:
-    """The attempt is over; it carries its outcome, message and SLIs afterwards."""
+    """The attempt is over; it carries its outcome, message and SLIs afterwards.
+
+    An attempt that was not written down before is added: a dry run is concluded without having begun.
+    """
 
     attempt: Attempt
 

@@ -97,7 +97,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class OwnWork:
-    """Something that the operator or the cluster is doing to the object now, whose symptoms open no incident."""
+    """Something that the operator or the cluster is doing to the object now, whose symptoms open no incident.
+
+    A rollout is one whose generation or revision has not been reached. A workload that is merely not ready is not
+    own work: that would hide every outage.
+    """
 
     kind: str  # Rollout, Restart, Backup, Resize, Drain
     component: str  # service, chroma
@@ -123,3 +127,4 @@ class Facts:
         float
     ]  # 5xx answers over all answers in the window; Unknown with reason Idle when there were none
     own_work: tuple[OwnWork, ...] = ()
+    canary_interval: timedelta = timedelta(seconds=10)  # between two canary rounds of a service pod

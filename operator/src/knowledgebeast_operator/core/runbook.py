@@ -66,6 +66,7 @@ class Detected:
     message: str
     held: timedelta  # for how long at least, as far as the window reaches back
     evidence: tuple[Evidence, ...] = ()
+    outlasts_own_work: bool = False  # a rollout does not explain it: it waits for an image, a node, memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Option:
 
     code: str  # "2A"
     name: str  # "RestartChroma"
-    consider: Callable[[Facts, Detected, Journal], Applicable | NotApplicable | Pause]
+    consider: Callable[[Facts, Detected, Journal, Limits], Applicable | NotApplicable | Pause]
     verify: Callable[[Facts, Attempt, Limits], Verdict]
     is_disruptive: bool = True
 
@@ -145,3 +146,8 @@ class Runbook:
     slis: Callable[[Facts], tuple[Sli, ...]]
     escalate: Callable[[Facts, IncidentRecord, Limits], Escalation | None]
     signals: tuple[str, ...] = field(default=())  # the metrics that it reads, for the docs and the contract test
+    component: str = ""  # whose own work explains the symptoms: service or chroma; empty for any
+
+    def option(self, name: str) -> Option | None:
+        """The option of that name; None after an upgrade that dropped it."""
+        return next((option for option in self.options if option.name == name), None)
