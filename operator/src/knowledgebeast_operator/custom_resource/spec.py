@@ -123,14 +123,14 @@ class PodTemplate(Part):
 
 
 class ServiceConfig(Part):
-    """Settings of the service. Those that can change live reach it without a restart."""
+    """Settings of the service. None of them restarts a pod."""
 
     rate_limit_per_minute: int = Field(default=100, ge=0, le=1_000_000)
-    max_document_size_mb: int = Field(default=50, ge=1, le=2000, alias="maxDocumentSizeMB")
+    max_document_size_mb: int = Field(default=50, ge=1, le=1024, alias="maxDocumentSizeMB")
     chroma_probe_interval_seconds: int = Field(default=30, ge=1, le=300)
     chroma_timeout_seconds: float = Field(default=1.0, ge=0.1, le=30)
     canary_interval_seconds: int = Field(default=10, ge=1, le=300)
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Service(Part):

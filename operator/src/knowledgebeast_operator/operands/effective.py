@@ -56,6 +56,7 @@ def runtime_settings(kb: KnowledgeBeast) -> Settings:
         "MAX_DOCUMENT_SIZE_MB": config.max_document_size_mb,
         "RATE_LIMIT_PER_MINUTE": config.rate_limit_per_minute,
         "CHROMA_PROBE_INTERVAL_SECONDS": config.chroma_probe_interval_seconds,
+        "CHROMA_TIMEOUT_SECONDS": config.chroma_timeout_seconds,
         "CANARY_INTERVAL_SECONDS": config.canary_interval_seconds,
         "LOG_LEVEL": config.log_level,
     }

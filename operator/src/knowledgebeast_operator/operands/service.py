@@ -18,6 +18,9 @@ DRAIN_SECONDS: Final = 5
 TERMINATION_SECONDS: Final = 40
 """The drain, the longest request, and closing the database."""
 
+_DRAINED_BY_KUBELET: Final = {"DRAIN_SECONDS": "0"}
+"""The service's own drain would wait a second time."""
+
 ROLLOUT_DEADLINE_SECONDS: Final = 600
 
 
@@ -70,7 +73,7 @@ def _container(kb: KnowledgeBeast, effective: Effective) -> Manifest:
         **pods.container(
             SERVICE, effective.image, ["knowledgebeast", "serve"], pods.resources(kb.spec.service.resources)
         ),
-        "env": pods.environment({**added, **service_environment(kb)}),
+        "env": pods.environment({**added, **service_environment(kb), **_DRAINED_BY_KUBELET}),
         "ports": [{"name": "http", "containerPort": pods.HTTP_PORT, "protocol": "TCP"}],
         "livenessProbe": pods.liveness_backstop("/livez"),
         "readinessProbe": pods.http_probe("/readyz", period=2, timeout=2, failures=3),
@@ -84,13 +87,12 @@ def _container(kb: KnowledgeBeast, effective: Effective) -> Manifest:
 
 
 def service_environment(kb: KnowledgeBeast) -> dict[str, str]:
-    """Where things are, and what the service reads only once. Everything else is in the watched settings."""
+    """Where things are. Everything that people tune is in the watched settings."""
     return {
         "DATA_DIR": pods.DATA_FOLDER,
         "CHROMA_URL": f"http://{names.chroma_name(kb.name)}:{pods.HTTP_PORT}",
         "MODEL_DIR": MODEL_FOLDER,
         "SETTINGS_FILE": f"{SETTINGS_FOLDER}/{SETTINGS_FILE}",
-        "CHROMA_TIMEOUT_SECONDS": f"{kb.spec.service.config.chroma_timeout_seconds:g}",
     }
 
 
