@@ -46,7 +46,8 @@ class KnowledgeBeast(BaseModel):
             return cls.model_validate({"metadata": body.get("metadata"), "spec": body.get("spec") or {}})
         except ValidationError as error:
             problems = [
-                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+                f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+                for problem in error.errors()
             ]
             raise InvalidKnowledgeBeastError("; ".join(problems)) from error
 

@@ -5,17 +5,29 @@ The bounds are checked here again because an object can be older than the rule t
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from knowledgebeast_operator.custom_resource.units import parse_bytes, parse_duration
+from knowledgebeast_operator.custom_resource.units import format_duration, parse_bytes, parse_duration
+
+SHORTEST: Final = timedelta(seconds=5)
+LONGEST: Final = timedelta(hours=24)
+
+
+def _in_range(value: timedelta) -> timedelta:
+    if not SHORTEST <= value <= LONGEST:
+        raise ValueError(
+            f"{format_duration(value)} is outside {format_duration(SHORTEST)} to {format_duration(LONGEST)}"
+        )
+    return value
+
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
-    Field(ge=timedelta(seconds=5), le=timedelta(hours=24)),
+    AfterValidator(_in_range),
 ]
 """From 5 s to 24 h, written like `30s`, `10m` or `1h30m`."""
 
