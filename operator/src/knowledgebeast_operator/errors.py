@@ -11,7 +11,6 @@ OperatorError
 ├── ClusterUnreachable           no answer, a time-out, or a 429/5xx: worth another try
 ├── ClaimLost                    somebody else wrote the Incident first: the attempt is theirs
 ├── NotLeader                    the lease is not certainly ours: nothing destructive may be sent
-├── UnknownPrometheusTarget      the object names a Prometheus that the operator's configuration does not have
 └── PrometheusUnreachable        no usable answer from Prometheus
 """
 
@@ -74,10 +73,6 @@ class ClaimLost(OperatorError):
 
 class NotLeader(OperatorError):
     """This process does not certainly hold the lease."""
-
-
-class UnknownPrometheusTarget(OperatorError):
-    """`spec.prometheus.target` names nothing that the operator's configuration knows."""
 
 
 class PrometheusUnreachable(OperatorError):

@@ -1,0 +1,1 @@
+"""Gathering: what Prometheus and the cluster know about one object, as one frozen `Facts`."""

@@ -1,0 +1,57 @@
+"""From live pods and nodes to the core's facts. Pure; `cluster.watched` keeps what the watches have shown."""
+
+from dataclasses import dataclass
+
+from knowledgebeast_operator.cluster.objects import ContainerStatus, LiveNode, LivePod
+from knowledgebeast_operator.core.facts import Container, Node, Pod
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPod:
+    """A pod as the core sees it, and whose it is: service or chroma."""
+
+    pod: Pod
+    component: str
+
+
+def observe_pod(live: LivePod, component: str) -> ObservedPod:
+    """The part of a pod that the runbooks look at. The main container is named like the component."""
+    conditions = {condition.type: condition for condition in live.status.conditions}
+    ready, scheduled = conditions.get("Ready"), conditions.get("PodScheduled")
+    statuses = live.status.container_statuses
+    main = next((status for status in statuses if status.name == component), statuses[0] if statuses else None)
+    is_unschedulable = scheduled is not None and scheduled.status == "False"
+    pod = Pod(
+        name=live.metadata.name,
+        uid=live.metadata.uid,
+        node=live.spec.node_name,
+        created_at=live.metadata.creation_timestamp,
+        is_ready=ready is not None and ready.status == "True",
+        is_terminating=live.metadata.deletion_timestamp is not None,
+        unschedulable_message=scheduled.message if scheduled and is_unschedulable else None,
+        container=_container(main) if main else None,
+    )
+    return ObservedPod(pod, component)
+
+
+def _container(status: ContainerStatus) -> Container:
+    running, waiting = status.state.running, status.state.waiting
+    last = status.state.terminated or status.last_state.terminated
+    return Container(
+        is_running=running is not None,
+        started_at=running.started_at if running else None,
+        restart_count=status.restart_count,
+        waiting_reason=waiting.reason if waiting else None,
+        waiting_message=waiting.message if waiting else None,
+        last_exit_code=last.exit_code if last else None,
+        last_exit_reason=last.reason if last else None,
+        last_finished_at=last.finished_at if last else None,
+        image=status.image,
+    )
+
+
+def observe_node(live: LiveNode) -> Node:
+    """A node's health. Status Unknown of its Ready condition means that its kubelet is silent."""
+    ready = next((condition.status for condition in live.status.conditions if condition.type == "Ready"), "Unknown")
+    is_ready = {"True": True, "False": False}.get(ready)
+    return Node(name=live.metadata.name, is_ready=is_ready, is_cordoned=live.spec.unschedulable)

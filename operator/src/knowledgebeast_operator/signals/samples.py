@@ -1,0 +1,112 @@
+"""From a Prometheus answer to typed series. Pure; values that are NaN or old are passed on, the core judges them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from knowledgebeast_operator.core.facts import Fact, Known, PerPod, Sample, Series, Unknown
+from knowledgebeast_operator.errors import PrometheusUnreachable
+
+PodKey: TypeAlias = tuple[str, str]
+"""Namespace and pod, the target labels that Prometheus' discovery adds."""
+
+RawSample: TypeAlias = tuple[float, str]
+"""Unix time and value; Prometheus writes values as strings because JSON has neither NaN nor infinity."""
+
+
+class Stream(BaseModel):
+    """One series of an answer: `values` of a matrix, or the `value` of an instant vector."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    metric: dict[str, str]
+    values: tuple[RawSample, ...] = ()
+    value: RawSample | None = None
+
+
+_STREAMS = TypeAdapter(tuple[Stream, ...])
+
+
+def parse(result: object) -> tuple[Stream, ...]:
+    """The streams of `data.result`.
+
+    Raises:
+        PrometheusUnreachable: this is not a Prometheus answer.
+    """
+    try:
+        return _STREAMS.validate_python(result)
+    except ValidationError as error:
+        raise PrometheusUnreachable(f"the answer is not one of Prometheus: {error.error_count()} errors") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one query brought for all objects."""
+
+    promql: str
+    streams: tuple[Stream, ...]
+
+    def per_pod(self, namespace: str, pods: Iterable[str], signal: str, at: datetime) -> Fact[PerPod]:
+        """The series of these pods. Pods without one are absent; no series at all is Unknown.
+
+        Two series of one pod (it was scraped by two jobs) that differ in a sample of the same moment would be read
+        as one zigzag, so such a pod is Unknown as a whole.
+        """
+        wanted = set(pods)
+        found: dict[str, dict[datetime, float]] = defaultdict(dict)
+        for stream in self.streams:
+            pod = stream.metric.get("pod", "")
+            if stream.metric.get("namespace") != namespace or pod not in wanted:
+                continue
+            for sample in _samples(stream):
+                known = found[pod].setdefault(sample.at, sample.value)
+                if known != sample.value and not (known != known and sample.value != sample.value):
+                    return Unknown(
+                        signal,
+                        "DuplicateSeries",
+                        f"{signal} has two different values for pod {pod} at the same time; Prometheus scrapes it "
+                        f"twice. Query: {self.promql}",
+                    )
+        series = {pod: _series(samples) for pod, samples in found.items() if samples}
+        return Known(series, at) if series else self.no_series(signal, namespace, len(wanted))
+
+    def no_series(self, signal: str, namespace: str, pods: int) -> Unknown:
+        """The query answered, but not about this object."""
+        return Unknown(
+            signal,
+            "NoSeries",
+            f"Prometheus has no series for the {pods} service pods in {namespace}. Query: {self.promql}. "
+            "Check that it scrapes them and that the metric has this name.",
+        )
+
+    def error_ratio(self, namespace: str, pods: Iterable[str], at: datetime) -> Fact[float]:
+        """5xx answers over all answers, summed over these pods; Unknown with reason Idle when there were none."""
+        wanted = set(pods)
+        counts: dict[bool, float] = {True: 0.0, False: 0.0}
+        seen = False
+        for stream in self.streams:
+            if stream.metric.get("namespace") != namespace or stream.metric.get("pod", "") not in wanted:
+                continue
+            for sample in _samples(stream):
+                seen = True
+                counts[stream.metric.get("status", "").startswith("5")] += sample.value
+        total = counts[True] + counts[False]
+        if not seen:
+            return self.no_series("http_requests_total", namespace, len(wanted))
+        if not total > 0:
+            return Unknown("http_requests_total", "Idle", f"There were no requests. Query: {self.promql}")
+        return Known(counts[True] / total, at)
+
+
+def _samples(stream: Stream) -> Iterable[Sample]:
+    raw = stream.values or ((stream.value,) if stream.value else ())
+    for timestamp, value in raw:
+        yield Sample(datetime.fromtimestamp(timestamp, UTC), float(value))
+
+
+def _series(samples: Mapping[datetime, float]) -> Series:
+    return tuple(Sample(at, samples[at]) for at in sorted(samples))
