@@ -1,0 +1,3 @@
+module knowledgebeast.io/hack/local-cluster/pause
+
+go 1.26.0
