@@ -1,0 +1,232 @@
+import json
+from collections.abc import Mapping
+from typing import cast
+
+import pytest
+
+from operand_objects import at, operands, pod_specs
+
+
+def deployment(spec: Mapping[str, object] | None = None) -> object:
+    return operands(spec)["Deployment", "demo"]
+
+
+def stateful_set(spec: Mapping[str, object] | None = None) -> object:
+    return operands(spec)["StatefulSet", "demo-chroma"]
+
+
+def environment(spec: Mapping[str, object] | None = None) -> dict[str, str]:
+    variables = cast("list[dict[str, str]]", at(deployment(spec), "spec", "template", "spec", "containers", 0, "env"))
+    assert len({variable["name"] for variable in variables}) == len(variables)
+    return {variable["name"]: variable["value"] for variable in variables}
+
+
+def settings(spec: Mapping[str, object] | None = None) -> dict[str, object]:
+    return json.loads(str(at(operands(spec)["ConfigMap", "demo-settings"], "data", "settings.json")))
+
+
+# No request is lost
+
+
+def test_a_rollout_starts_a_new_pod_before_it_stops_an_old_one() -> None:
+    assert at(deployment(), "spec", "strategy") == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+
+
+def test_a_stopping_pod_keeps_serving_until_nobody_asks_it() -> None:
+    pod = at(deployment(), "spec", "template", "spec")
+    pause = at(pod, "containers", 0, "lifecycle", "preStop", "sleep", "seconds")
+    grace = at(pod, "terminationGracePeriodSeconds")
+    assert isinstance(pause, int)
+    assert isinstance(grace, int)
+    assert 0 < pause < grace - 30  # the longest request still ends within the grace period
+    assert environment()["DRAIN_SECONDS"] == "0"  # and the service does not wait a second time
+
+
+# The volume is on one node
+
+
+def test_service_pods_go_to_the_node_of_the_other_service_pods() -> None:
+    terms = at(
+        deployment(),
+        "spec",
+        "template",
+        "spec",
+        "affinity",
+        "podAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+    )
+    assert terms == [
+        {
+            "labelSelector": {
+                "matchLabels": {"knowledgebeast.io/name": "demo", "app.kubernetes.io/component": "service"}
+            },
+            "topologyKey": "kubernetes.io/hostname",
+        }
+    ]
+
+
+def test_a_pod_matches_its_own_affinity_or_the_first_one_could_never_start() -> None:
+    term = at(
+        deployment(),
+        "spec",
+        "template",
+        "spec",
+        "affinity",
+        "podAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        0,
+    )
+    wanted = cast("dict[str, str]", at(term, "labelSelector", "matchLabels"))
+    labels = cast("dict[str, str]", at(deployment(), "spec", "template", "metadata", "labels"))
+    assert wanted.items() <= labels.items()
+
+
+@pytest.mark.parametrize("manifest", [deployment(), stateful_set()])
+def test_the_selector_matches_the_template(manifest: object) -> None:
+    wanted = cast("dict[str, str]", at(manifest, "spec", "selector", "matchLabels"))
+    labels = cast("dict[str, str]", at(manifest, "spec", "template", "metadata", "labels"))
+    assert wanted.items() <= labels.items()
+
+
+# Tuning restarts nothing
+
+
+def test_settings_are_not_in_the_pod_template() -> None:
+    tuned = {
+        "service": {
+            "config": {
+                "rateLimitPerMinute": 1,
+                "maxDocumentSizeMB": 2,
+                "chromaProbeIntervalSeconds": 3,
+                "chromaTimeoutSeconds": 0.5,
+                "canaryIntervalSeconds": 4,
+                "logLevel": "debug",
+            }
+        },
+        "cache": {"queryEntries": 5, "embeddingEntries": 6, "maxMemoryMB": 77},
+    }
+    assert deployment(tuned) == deployment()
+    assert settings(tuned) == {
+        "RATE_LIMIT_PER_MINUTE": 1,
+        "MAX_DOCUMENT_SIZE_MB": 2,
+        "CHROMA_PROBE_INTERVAL_SECONDS": 3,
+        "CHROMA_TIMEOUT_SECONDS": 0.5,
+        "CANARY_INTERVAL_SECONDS": 4,
+        "LOG_LEVEL": "debug",
+        "QUERY_CACHE_SIZE": 5,
+        "EMBEDDING_CACHE_SIZE": 6,
+        "MAX_CACHE_MEMORY_MB": 77,
+    }
+
+
+def test_the_settings_are_mounted_where_the_service_looks_for_them() -> None:
+    pod = at(deployment(), "spec", "template", "spec")
+    volumes = {str(at(volume, "name")): volume for volume in cast("list[object]", at(pod, "volumes"))}
+    mounts = {
+        str(at(mount, "name")): at(mount, "mountPath")
+        for mount in cast("list[object]", at(pod, "containers", 0, "volumeMounts"))
+    }
+    assert at(volumes["settings"], "configMap", "name") == "demo-settings"
+    assert environment()["SETTINGS_FILE"] == f"{mounts['settings']}/settings.json"
+
+
+# What the owner adds
+
+
+def test_pods_go_only_where_their_owner_allows() -> None:
+    template = {
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
+        "imagePullSecrets": [{"name": "registry"}],
+    }
+    for pod in pod_specs(operands({"service": {"podTemplate": template}})).values():
+        assert {key: pod[key] for key in template} == template
+
+
+def test_added_labels_and_annotations_do_not_displace_the_operators_own() -> None:
+    template = {
+        "labels": {"team": "search", "knowledgebeast.io/name": "other"},
+        "annotations": {"note": "x", "prometheus.io/port": "1"},
+    }
+    metadata = at(deployment({"service": {"podTemplate": template}}), "spec", "template", "metadata")
+    assert (at(metadata, "labels", "team"), at(metadata, "labels", "knowledgebeast.io/name")) == ("search", "demo")
+    assert (at(metadata, "annotations", "note"), at(metadata, "annotations", "prometheus.io/port")) == ("x", "8000")
+
+
+def test_added_variables_do_not_displace_the_operators_own() -> None:
+    added = [{"name": "TRUSTED_PROXIES", "value": "1"}, {"name": "DATA_DIR", "value": "/elsewhere"}]
+    variables = environment({"service": {"podTemplate": {"env": added}}})
+    assert (variables["TRUSTED_PROXIES"], variables["DATA_DIR"]) == ("1", "/data")
+
+
+def test_resources_are_the_specs() -> None:
+    asked = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "3", "memory": "3Gi"}}
+    spec = {"service": {"resources": asked}, "chroma": {"resources": asked}}
+    for pod in pod_specs(operands(spec)).values():
+        assert at(pod, "containers", 0, "resources") == asked
+
+
+# Chroma
+
+
+def test_chroma_runs_from_the_service_image_on_its_own_claim() -> None:
+    pod = at(stateful_set({"service": {"image": "mine:2"}}), "spec", "template", "spec")
+    assert at(pod, "containers", 0, "image") == "mine:2"
+    assert at(pod, "containers", 0, "command") == [
+        *("chroma", "run", "--path", "/data"),
+        *("--host", "0.0.0.0", "--port", "8000"),
+    ]
+    assert at(pod, "volumes", 0) == {"name": "chroma", "persistentVolumeClaim": {"claimName": "demo-chroma"}}
+
+
+def test_one_process_has_chromas_files_open() -> None:
+    assert at(stateful_set({"service": {"replicas": 5}}), "spec", "replicas") == 1
+
+
+def test_a_chroma_that_never_became_ready_is_still_replaced_by_the_next_version() -> None:
+    assert at(stateful_set(), "spec", "podManagementPolicy") == "Parallel"
+
+
+def test_a_hung_chroma_is_gone_after_ten_seconds() -> None:
+    assert at(stateful_set(), "spec", "template", "spec", "terminationGracePeriodSeconds") == 10
+
+
+@pytest.mark.parametrize("manifest", [deployment(), stateful_set()])
+def test_the_kubelet_waits_three_minutes_so_that_the_operator_acts_first(manifest: object) -> None:
+    probe = at(manifest, "spec", "template", "spec", "containers", 0, "livenessProbe")
+    period, failures = at(probe, "periodSeconds"), at(probe, "failureThreshold")
+    assert isinstance(period, int)
+    assert isinstance(failures, int)
+    assert period * failures == 180
+
+
+def test_chroma_and_the_service_find_each_other() -> None:
+    service = operands()["Service", "demo-chroma"]
+    port = at(service, "spec", "ports", 0, "port")
+    assert environment()["CHROMA_URL"] == f"http://{at(service, 'metadata', 'name')}:{port}"
+
+
+@pytest.mark.parametrize(("service", "workload"), [("demo", "Deployment"), ("demo-chroma", "StatefulSet")])
+def test_a_service_reaches_the_pods_of_its_workload(service: str, workload: str) -> None:
+    built = operands()
+    template = at(built[workload, service], "spec", "template")
+    wanted = cast("dict[str, str]", at(built["Service", service], "spec", "selector"))
+    assert wanted.items() <= cast("dict[str, str]", at(template, "metadata", "labels")).items()
+    assert at(built["Service", service], "spec", "ports", 0, "targetPort") == at(
+        template, "spec", "containers", 0, "ports", 0, "name"
+    )
+
+
+# Claims
+
+
+def test_a_class_is_asked_for_only_when_the_spec_names_one() -> None:
+    spec = {"database": {"storage": {"storageClassName": "fast"}}}
+    built = operands(spec)
+    assert at(built["PersistentVolumeClaim", "demo-database"], "spec", "storageClassName") == "fast"
+    assert "storageClassName" not in cast(
+        "dict[str, object]", at(built["PersistentVolumeClaim", "demo-chroma"], "spec")
+    )
