@@ -20,14 +20,7 @@ from knowledgebeast_operator.core.ledger import (
     Severity,
     Sli,
 )
-
-
-class Mode(StrEnum):
-    """What the operator may do. Disabled is the kill switch: nothing but status, incidents and events is written."""
-
-    ENFORCE = "Enforce"
-    DRY_RUN = "DryRun"
-    DISABLED = "Disabled"
+from knowledgebeast_operator.custom_resource import Mode as Mode
 
 
 @dataclass(frozen=True, slots=True)

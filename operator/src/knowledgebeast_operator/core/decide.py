@@ -1,0 +1,194 @@
+"""What to do about one runbook now. Total and level-based: the same situation always gives the same answer.
+
+No incident: is it bad, for long enough, and not explained by our own work? Then one opens.
+An incident: good again for the healthy period, it closes; unknown, nothing is done; bad, an option is tried or a human
+is called. An attempt in flight is brought to its end before anything else (`attempts`).
+"""
+
+from datetime import timedelta
+from typing import Final
+
+from knowledgebeast_operator.core.attempts import follow
+from knowledgebeast_operator.core.decision import (
+    Begin,
+    Blocked,
+    Conclude,
+    Decision,
+    Escalate,
+    Healthy,
+    Open,
+    Resolve,
+    Uncertain,
+    Wait,
+)
+from knowledgebeast_operator.core.guards import (
+    ATTEMPTS_EXHAUSTED,
+    RESTART_LOOP,
+    Proposal,
+    first_objection,
+    is_dry_run,
+    own_work_in_progress,
+)
+from knowledgebeast_operator.core.ledger import Attempt, Escalation, IncidentRecord, Outcome
+from knowledgebeast_operator.core.runbook import (
+    Applicable,
+    Detected,
+    NotApplicable,
+    NotDetected,
+    Option,
+    Pause,
+    Undetermined,
+)
+from knowledgebeast_operator.core.series import STALE_SCRAPES
+from knowledgebeast_operator.core.situation import Situation
+from knowledgebeast_operator.custom_resource import format_duration, names
+
+INCONCLUSIVE: Final = "Inconclusive"
+NO_OPTION: Final = "NoOptionApplicable"
+
+HANDED_OVER: Final = frozenset({ATTEMPTS_EXHAUSTED, RESTART_LOOP, INCONCLUSIVE})
+"""After these escalations the incident is the human's. One by the clock leaves the remaining attempts; what has made
+things worse is guarded by itself until the object is resumed."""
+
+
+def decide(situation: Situation) -> Decision:
+    """The one next step for this runbook."""
+    incident = situation.incident
+    if incident is None:
+        return _watch(situation)
+    if incident.attempt_in_flight is not None:
+        return follow(situation, incident.attempt_in_flight)
+    match situation.diagnosis:
+        case NotDetected() as good:
+            return _heal(situation, incident, good)
+        case Undetermined() as undetermined:
+            return _call_human(situation, incident) or _uncertain(undetermined)
+        case Detected() as detected:
+            return _call_human(situation, incident) or _remedy(situation, incident, detected)
+
+
+def _watch(situation: Situation) -> Decision:
+    match situation.diagnosis:
+        case NotDetected(message=message):
+            return Healthy(message)
+        case Undetermined() as undetermined:
+            return _uncertain(undetermined)
+        case Detected() as detected:
+            return _open(situation, detected)
+
+
+def _open(situation: Situation, detected: Detected) -> Decision:
+    missing = situation.limits.hold - detected.held
+    if missing > timedelta(0):
+        message = (
+            f"{detected.message} It opens an incident when it has lasted {format_duration(situation.limits.hold)}."
+        )
+        return Wait("Holding", message, until=situation.now + missing)
+    work = own_work_in_progress(situation)
+    if work is not None and not detected.outlasts_own_work:
+        return Wait("OwnWork", f"{work.kind} in progress explains it: {work.message}. {detected.message}")
+    return Open(detected.reason, detected.message, situation.now - detected.held, detected.evidence)
+
+
+def _heal(situation: Situation, incident: IncidentRecord, good: NotDetected) -> Decision:
+    """Good since: what was written down, unless the samples show that it was bad in between."""
+    seen = situation.now - good.held
+    reaches_back = situation.limits.window - STALE_SCRAPES * situation.facts.scrape_interval
+    written = incident.healthy_since
+    since = seen if written is None else max(written, seen) if good.held < reaches_back else min(written, seen)
+    until = since + situation.limits.healthy_period
+    if situation.now >= until:
+        return Resolve(f"{good.message} So it has been for {format_duration(situation.now - since)}.")
+    return Wait("HealthyPeriod", f"{good.message} The incident closes at {until:%H:%M:%S %Z}.", until, since)
+
+
+def _call_human(situation: Situation, incident: IncidentRecord) -> Escalate | None:
+    """Once per incident, whatever the reason."""
+    if incident.escalation is not None:
+        return None
+    last = incident.attempts[-1] if incident.attempts else None
+    if last is not None and last.outcome is Outcome.INCONCLUSIVE:
+        return Escalate(
+            Escalation(
+                at=situation.now,
+                reason=INCONCLUSIVE,
+                message=f"Whether {last.option} ({last.id}) helped is unknown: {last.message}",
+                next_step="Look whether it works, and bring back the signals that condition SignalsAvailable names; "
+                "the operator does nothing more about this incident.",
+            )
+        )
+    escalation = situation.runbook.escalate(situation.facts, incident, situation.limits)
+    return None if escalation is None else Escalate(escalation)
+
+
+def _remedy(situation: Situation, incident: IncidentRecord, detected: Detected) -> Decision:
+    if incident.escalation is not None and incident.escalation.reason in HANDED_OVER:
+        return Blocked("HandedOver", f"A human was called ({incident.escalation.reason}). {detected.message}")
+    refusals: list[NotApplicable] = []
+    for option in _least_tried_first(situation, incident):
+        match option.consider(situation.facts, detected, situation.journal, situation.limits):
+            case Pause(reason=reason, message=message, wait=wait):
+                return Wait(reason, message, until=situation.now + wait)
+            case Applicable(action=action):
+                return _propose(Proposal(situation, incident, option, action))
+            case NotApplicable() as refusal:
+                refusals.append(refusal)
+    return _no_option(situation, incident, detected, refusals)
+
+
+def _least_tried_first(situation: Situation, incident: IncidentRecord) -> list[Option]:
+    """The next option after one that did not help; the runbook's order where they are even."""
+    tried = [attempt.option for attempt in incident.attempts if attempt.outcome is not Outcome.DRY_RUN]
+    return sorted(situation.runbook.options, key=lambda option: tried.count(option.name))
+
+
+def _propose(proposal: Proposal) -> Decision:
+    objection = first_objection(proposal)
+    if isinstance(objection, Escalate) and proposal.incident.escalation is not None:
+        return Blocked(objection.escalation.reason, objection.escalation.message)
+    if objection is not None:
+        return objection
+    if is_dry_run(proposal.situation):
+        return _dry_run(proposal)
+    return Begin(_new_attempt(proposal))
+
+
+def _dry_run(proposal: Proposal) -> Decision:
+    """Written down once per option and target, not every tick."""
+    for attempt in proposal.incident.attempts:
+        if attempt.outcome is Outcome.DRY_RUN and attempt.action == proposal.action:
+            return Blocked("DryRun", f"The mode is DryRun. Would have: {proposal.action.describe()}.")
+    update = {
+        "finished": proposal.situation.now,
+        "outcome": Outcome.DRY_RUN,
+        "message": f"Would have: {proposal.action.describe()}.",
+    }
+    return Conclude(_new_attempt(proposal).model_copy(update=update))
+
+
+def _new_attempt(proposal: Proposal) -> Attempt:
+    situation, incident = proposal.situation, proposal.incident
+    last = incident.attempts[-1].id.rsplit("-", 1)[-1] if incident.attempts else "0"
+    return Attempt(
+        id=names.attempt_id(incident.name, int(last) + 1),
+        option=proposal.option.name,
+        action=proposal.action,
+        claimed_by=situation.operator,
+        started=situation.now,
+        before=situation.runbook.slis(situation.facts),
+    )
+
+
+def _no_option(
+    situation: Situation, incident: IncidentRecord, detected: Detected, refusals: list[NotApplicable]
+) -> Decision:
+    helps = " ".join(refusal.message for refusal in refusals)
+    if incident.escalation is not None:
+        return Blocked(NO_OPTION, f"{detected.message} {helps}")
+    return Escalate(
+        Escalation(at=situation.now, reason=NO_OPTION, message=f"No option helps. {detected.message}", next_step=helps)
+    )
+
+
+def _uncertain(undetermined: Undetermined) -> Uncertain:
+    return Uncertain(" ".join(fact.message for fact in undetermined.unknown))

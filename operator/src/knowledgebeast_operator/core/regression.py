@@ -1,0 +1,51 @@
+"""The no-regression rule: which indicators are worse after an action than before it (runbook map, "No regression")."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from knowledgebeast_operator.core.ledger import Attempt, Outcome, Sli
+
+
+class Better(StrEnum):
+    """Which direction of an indicator is good."""
+
+    HIGHER = "Higher"
+    LOWER = "Lower"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How an indicator is compared. A change below `noise` (in its unit) is none, however large its share is."""
+
+    better: Better
+    noise: float
+
+
+SCALES: Final = {
+    "chroma_available": Scale(Better.HIGHER, noise=0.05),  # one canary of twenty
+    "breaker_state": Scale(Better.LOWER, noise=0.5),
+    "error_ratio": Scale(Better.LOWER, noise=0.01),  # the runbook's limit for 5xx answers
+}
+
+TOLERANCE: Final = 0.10
+"""An indicator may be this share worse than before."""
+
+
+def worsened(before: tuple[Sli, ...], after: tuple[Sli, ...]) -> tuple[tuple[Sli, Sli], ...]:
+    """Indicators that were measured both times and are worse by more than the tolerance, as (before, after)."""
+    values = {sli.name: sli for sli in before}
+    return tuple(
+        (values[sli.name], sli) for sli in after if sli.name in values and _is_worse(values[sli.name].value, sli)
+    )
+
+
+def made_worse(attempt: Attempt) -> bool:
+    """Whether an attempt that ended badly left an indicator worse than it had found it."""
+    return attempt.outcome in (Outcome.FAILED, Outcome.UNDONE) and bool(worsened(attempt.before, attempt.after))
+
+
+def _is_worse(before: float, after: Sli) -> bool:
+    scale = SCALES[after.name]
+    loss = before - after.value if scale.better is Better.HIGHER else after.value - before
+    return loss > max(scale.noise, TOLERANCE * abs(before))
