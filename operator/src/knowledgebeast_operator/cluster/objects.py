@@ -150,13 +150,3 @@ class LiveOperand(Part):
             ),
             None,
         )
-
-
-class JobStatus(Part):
-    active: int = 0
-    start_time: AwareDatetime | None = None
-
-
-class LiveJob(Part):
-    metadata: Meta
-    status: JobStatus = JobStatus()

@@ -10,7 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from knowledgebeast_operator.cluster.client import Json
 from knowledgebeast_operator.cluster.kinds import Kind
-from knowledgebeast_operator.cluster.objects import LiveJob, LiveNode, LiveOperand, LivePod, Meta
+from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, Meta
 from knowledgebeast_operator.custom_resource.names import NAME_LABEL
 
 T_co = TypeVar("T_co", covariant=True)
@@ -43,7 +43,6 @@ class Indexes:
 
     pods: Index[LivePod]
     operands: Index[LiveOperand]
-    jobs: Index[LiveJob]
     nodes: Index[LiveNode]
     incidents: Index[Json]
 
@@ -52,7 +51,6 @@ class Indexes:
         indexes: tuple[Mapping[Key, Iterable[Watched[object]]], ...] = (
             self.pods,
             self.operands,
-            self.jobs,
             self.nodes,
             self.incidents,
         )

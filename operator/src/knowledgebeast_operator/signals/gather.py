@@ -68,7 +68,6 @@ async def gather(
     work = own_work(
         pods=pods,
         operands=[item.value for item in sources.indexes.operands.get(key, ())],
-        jobs=[item.value for item in sources.indexes.jobs.get(key, ())],
         nodes=nodes,
         incidents=incidents,
         now=now,

@@ -6,7 +6,7 @@ A rollout counts until its revision is reached, also when it is stuck: which fau
 from collections.abc import Iterable
 from datetime import datetime
 
-from knowledgebeast_operator.cluster.objects import LiveJob, LiveOperand
+from knowledgebeast_operator.cluster.objects import LiveOperand
 from knowledgebeast_operator.core.facts import Node, OwnWork
 from knowledgebeast_operator.core.ledger import IncidentRecord
 from knowledgebeast_operator.custom_resource.names import CHROMA, COMPONENT_LABEL, SERVICE
@@ -17,18 +17,16 @@ def own_work(
     *,
     pods: Iterable[ObservedPod],
     operands: Iterable[LiveOperand],
-    jobs: Iterable[LiveJob],
     nodes: dict[str, Node],
     incidents: Iterable[IncidentRecord],
     now: datetime,
 ) -> tuple[OwnWork, ...]:
-    """Rollouts, drains, resizes, maintenance Jobs and restarts under way."""
+    """Rollouts, drains, resizes and restarts under way."""
     present = tuple(pods)
     return (
         *_rollouts(operands, present),
         *_drains(present, nodes, now),
         *_resizes(operands),
-        *_jobs(jobs),
         *_restarts(incidents),
     )
 
@@ -54,13 +52,6 @@ def _resizes(operands: Iterable[LiveOperand]) -> Iterable[OwnWork]:
         if operand.resizing_since is not None:
             component = operand.metadata.labels.get(COMPONENT_LABEL, SERVICE)
             yield OwnWork("Resize", component, f"claim {operand.metadata.name} is growing", operand.resizing_since)
-
-
-def _jobs(jobs: Iterable[LiveJob]) -> Iterable[OwnWork]:
-    for job in jobs:
-        if job.status.active:
-            since = job.status.start_time or job.metadata.creation_timestamp
-            yield OwnWork("Backup", SERVICE, f"Job {job.metadata.name} is running", since)
 
 
 def _restarts(incidents: Iterable[IncidentRecord]) -> Iterable[OwnWork]:
