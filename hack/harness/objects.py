@@ -84,8 +84,14 @@ class ContainerStatus(Part):
     state: ContainerState = ContainerState()
 
 
+class Container(Part):
+    name: str
+    image: str
+
+
 class PodSpec(Part):
     node_name: str | None = None
+    containers: tuple[Container, ...] = ()
 
 
 class PodStatus(Part):
@@ -174,6 +180,12 @@ class Claim(Resource):
 class Namespace(Resource):
     prefix: ClassVar[str] = "/api/v1"
     plural: ClassVar[str] = "namespaces"
+
+
+class ConfigMap(Resource):
+    prefix: ClassVar[str] = "/api/v1"
+    plural: ClassVar[str] = "configmaps"
+    data: dict[str, str] = Field(default_factory=dict)
 
 
 class LeaseSpec(Part):

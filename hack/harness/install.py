@@ -1,0 +1,156 @@
+"""The operator and a KnowledgeBeast in a cluster, from the manifests that users apply; and their removal."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from harness.cluster import ROOT, Cluster
+from harness.images import Images
+from harness.kinds import Incident, KnowledgeBeast
+from harness.objects import ConfigMap, Deployment, Lease, Pod
+from harness.wait import wait_for
+
+OPERATOR_NAMESPACE = "knowledgebeast-system"
+OPERATOR = "knowledgebeast-operator"
+OPERATOR_LABELS = "app.kubernetes.io/name=knowledgebeast-operator"
+METRICS_PORT = 9100
+PROFILE = ROOT / "manifests" / "samples" / "test-profile.yaml"
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+
+Yaml = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """The Prometheus that the operator asks, as its pods reach it."""
+
+    url: str = "http://prometheus.monitoring.svc:9090"
+    scrape_interval_seconds: float = 2.0
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> "Monitoring":
+        """PROMETHEUS_URL and PROMETHEUS_SCRAPE_SECONDS for clusters that have their own."""
+        standard = cls()
+        return cls(
+            environment.get("PROMETHEUS_URL", standard.url),
+            float(environment.get("PROMETHEUS_SCRAPE_SECONDS", standard.scrape_interval_seconds)),
+        )
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An operator that serves some namespaces."""
+
+    cluster: Cluster
+    images: Images
+    namespaces: Sequence[str]
+    monitoring: Monitoring = field(default_factory=Monitoring)
+
+    def install(self, *, timeout: float = 180) -> None:
+        """Kinds, operator, namespaces and rights; waits until the operator leads. Repeating it changes nothing."""
+        kubectl, rights = self.cluster.kubectl, str(ROOT / "manifests" / "managed-namespace")
+        for namespace in self.namespaces:
+            kubectl.apply(namespace_manifest(namespace))
+            kubectl.run("apply", "--server-side", f"--namespace={namespace}", "--kustomize", rights)
+        before = self._configuration()
+        kubectl.run("apply", "--server-side", "--kustomize", str(self._kustomization()))
+        if before is not None and before != self._configuration():
+            kubectl.run("rollout", "restart", f"deployment/{OPERATOR}", f"--namespace={OPERATOR_NAMESPACE}")
+
+        def explain() -> str:
+            return self.cluster.explain(OPERATOR_NAMESPACE)
+
+        wait_for("the operator's rollout", self._is_rolled_out, timeout=timeout, explain=explain)
+        wait_for("a leading operator", self.leader, timeout=60, explain=explain)
+
+    def leader(self) -> Pod | None:
+        """The pod whose process holds the Lease; None while nobody does."""
+        lease = self.cluster.api.get(Lease, OPERATOR, OPERATOR_NAMESPACE)
+        holder = None if lease is None else lease.spec.holder_identity
+        return next((pod for pod in self.pods() if holder and holder.startswith(pod.name)), None)
+
+    def pods(self) -> Sequence[Pod]:
+        return self.cluster.api.list(Pod, OPERATOR_NAMESPACE, labels=OPERATOR_LABELS)
+
+    def metrics(self, pod: Pod) -> str:
+        """The operator's metrics page, by way of the API server, which every cluster has."""
+        path = f"{Pod.prefix}/namespaces/{OPERATOR_NAMESPACE}/pods/{pod.name}:{METRICS_PORT}/proxy/metrics"
+        return (self.cluster.api.raw(path) or b"").decode()
+
+    def uninstall(self, *, keep_kinds: bool = False) -> None:
+        """Objects first, while the operator runs, because it takes their finalizers off; the operator afterwards."""
+        kubectl = self.cluster.kubectl
+        for namespace in self.namespaces:
+            for kind in (KnowledgeBeast, Incident):
+                for item in self.cluster.api.list(kind, namespace):
+                    kubectl.delete(f"{kind.plural}.knowledgebeast.io", item.name, namespace)
+            kubectl.delete("namespace", namespace, timeout=180)
+        if keep_kinds:
+            kubectl.delete("namespace", OPERATOR_NAMESPACE, timeout=180)
+        else:
+            kubectl.run("delete", "--kustomize", str(self._kustomization()), "--ignore-not-found", timeout=240)
+
+    def _is_rolled_out(self) -> bool:
+        found = self.cluster.api.get(Deployment, OPERATOR, OPERATOR_NAMESPACE)
+        return found is not None and found.is_rolled_out
+
+    def _configuration(self) -> dict[str, str] | None:
+        found = self.cluster.api.get(ConfigMap, OPERATOR, OPERATOR_NAMESPACE)
+        return None if found is None else found.data
+
+    def _kustomization(self) -> Path:
+        """An overlay on manifests/operator with this installation's images and configuration."""
+        folder = ROOT / "build" / "harness" / "operator"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(self._operator_configuration())
+        name, _, tag = self.images.operator.rpartition(":")
+        overlay: Yaml = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(ROOT / "manifests" / "operator", folder)],
+            "images": [{"name": "localhost/knowledgebeast-operator", "newName": name, "newTag": tag}],
+            "configMapGenerator": [
+                {"name": OPERATOR, "namespace": OPERATOR_NAMESPACE, "behavior": "replace", "files": ["config.yaml"]}
+            ],
+            "generatorOptions": {"disableNameSuffixHash": True},
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        return folder
+
+    def _operator_configuration(self) -> str:
+        target = {"url": self.monitoring.url, "scrape_interval_seconds": self.monitoring.scrape_interval_seconds}
+        return yaml.safe_dump(
+            {
+                "prometheus": {"default": target},
+                "watched_namespaces": list(self.namespaces),
+                "default_service_image": self.images.service,
+            }
+        )
+
+
+def namespace_manifest(name: str) -> str:
+    """A namespace that takes only pods of the restricted profile."""
+    metadata = {"name": name, "labels": RESTRICTED}
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+
+def profile(name: str, namespace: str, spec: Mapping[str, object] | None = None) -> Yaml:
+    """The test profile of manifests/samples under another name, with parts of its spec replaced (RFC 7386)."""
+    manifest = cast("Yaml", yaml.safe_load(PROFILE.read_text()))
+    metadata = {"name": name, "namespace": namespace}
+    return {**manifest, "metadata": metadata, "spec": merge_patch(cast("Yaml", manifest["spec"]), spec or {})}
+
+
+def merge_patch(target: Mapping[str, object], patch: Mapping[str, object]) -> Yaml:
+    """RFC 7386, without the deletion of keys by null."""
+    merged: Yaml = dict(target)
+    for key, value in patch.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            value = merge_patch(cast("Yaml", old), cast("Yaml", value))
+        merged[key] = value
+    return merged
