@@ -82,7 +82,6 @@ def _program(
 
 def _image(console: Console, name: str, program: Path, artifacts: ArtifactCache, buildah: Buildah) -> OwnImage:
     begun = time.monotonic()
-    image = images.build(name, program, artifacts, buildah)
-    seconds = time.monotonic() - begun
-    console.note(f"image {name}", seconds, "done" if seconds > 1 else "cached")
+    image, is_new = images.build(name, program, artifacts, buildah)
+    console.note(f"image {name}", time.monotonic() - begun, "done" if is_new else "cached")
     return image

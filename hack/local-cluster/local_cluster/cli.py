@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from local_cluster import (
@@ -132,11 +131,7 @@ def _reset(console: Console, _options: argparse.Namespace) -> int:
 def _status(_console: Console, options: argparse.Namespace) -> int:
     state = paths.state()
     up = status.is_up(state)
-    if options.json:
-        print(json.dumps({"up": up, "kubeconfig": str(state.kubeconfig), "audit_log": str(state.audit_log),
-                          "daemons": [asdict(daemon) for daemon in status.daemons(state)]}))  # fmt: skip
-    else:
-        print(status.text(state))
+    print(json.dumps(status.facts(state)) if options.json else status.text(state))
     return 0 if up else EXIT_DOWN
 
 

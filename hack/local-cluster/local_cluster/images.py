@@ -21,8 +21,8 @@ class OwnImage:
     reference: str
 
 
-def build(name: str, program: Path, cache: ArtifactCache, buildah: Buildah) -> OwnImage:
-    """The image of images/NAME/Dockerfile around `program`, as a docker-archive."""
+def build(name: str, program: Path, cache: ArtifactCache, buildah: Buildah) -> tuple[OwnImage, bool]:
+    """The image of images/NAME/Dockerfile around `program`, and whether it had to be built."""
     dockerfile = SOURCE / "images" / name / "Dockerfile"
     key = content_key({"dockerfile": dockerfile.read_bytes(), "program": _digest(program)})
     reference = f"localhost/knowledgebeast/{name}:{key}"
@@ -39,8 +39,9 @@ def build(name: str, program: Path, cache: ArtifactCache, buildah: Buildah) -> O
         buildah.run("rmi", reference)
         shutil.rmtree(context)
 
-    folder = cache.find(f"image-{name}", key) or cache.publish(f"image-{name}", key, fill)
-    return OwnImage(name, folder / "image.tar", reference)
+    found = cache.find(f"image-{name}", key)
+    folder = found or cache.publish(f"image-{name}", key, fill)
+    return OwnImage(name, folder / "image.tar", reference), found is None
 
 
 def _digest(program: Path) -> bytes:

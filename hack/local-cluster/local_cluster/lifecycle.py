@@ -127,7 +127,7 @@ def _stop(console: Console, state: State) -> None:
 def _wipe(state: State) -> None:
     for folder in (state.data, state.pki, state.config, state.manifests, state.run, state.logs, state.bin):
         shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
-    for file in (state.record, state.kubeconfig):
+    for file in (state.record, state.images, state.kubeconfig):
         file.unlink(missing_ok=True)
 
 
@@ -194,6 +194,7 @@ def make_cgroup() -> None:
 
 def _complete(console: Console, state: State, built: Built, started_at: float) -> None:
     """Images, manifests, and waiting until everything answers."""
+    state.images.write_text(json.dumps(built.references()))
     server = ApiServer(state)
     pool = ThreadPoolExecutor(max_workers=1)
     try:
@@ -201,9 +202,10 @@ def _complete(console: Console, state: State, built: Built, started_at: float) -
         readiness.wait(console, state, "API server", lambda: readiness.api_server(server), START_SECONDS)
         readiness.wait(console, state, "kubelet", readiness.kubelet, START_SECONDS)
         render.write(state.manifests, render.render_folder("manifests", render.values(state, built.references())))
+        # A pod whose image is not there yet is tried again only after ten seconds, so the images come first.
+        imported.result()
         _apply(state)
         readiness.wait(console, state, "node", lambda: readiness.node(server, started_at), START_SECONDS)
-        imported.result()
     finally:
         pool.shutdown(wait=False)  # an interrupted `up` stops the cluster, and with it the import
     for subject, question in (

@@ -91,6 +91,14 @@ def load_archive(console: Console, state: State, archive: Path) -> None:
         namespaces.run(state, [*CTR, "images", "import", "-"], stdin=stream)
 
 
+def qualified(reference: str) -> str:
+    """The full name under which buildah keeps an image: "app" is "localhost/app:latest"."""
+    first, _, rest = reference.partition("/")
+    has_registry = bool(rest) and (first == "localhost" or "." in first or ":" in first)
+    name = reference if has_registry else f"localhost/{reference}"
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
 def load_from_storage(console: Console, state: State, buildah: Buildah, reference: str) -> None:
     """Imports an image out of the project's own buildah storage, without asking for it when it is the same."""
     try:
@@ -98,7 +106,7 @@ def load_from_storage(console: Console, state: State, buildah: Buildah, referenc
     except ClusterError as error:
         raise ClusterError(f"{reference} is neither a file nor an image in the project's buildah storage",
                            "See `cluster.py buildah -- images` for what there is.") from error  # fmt: skip
-    name = buildah.run("images", "--format", "{{.Name}}:{{.Tag}}", reference).splitlines()[0]
+    name = qualified(reference)
     if present(state, name) == f"sha256:{identifier}":
         console.say(f"image {name}: already in the cluster")
         return

@@ -43,6 +43,11 @@ class State:
         return self.root / "record.json"
 
     @property
+    def images(self) -> Path:
+        """References of the cluster's own images by name, as JSON."""
+        return self.root / "images.json"
+
+    @property
     def data(self) -> Path:
         return self.root / "data"
 

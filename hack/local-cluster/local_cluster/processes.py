@@ -91,14 +91,14 @@ def belonging(state: State) -> list[int]:
     supervisor of this state folder. (Containers have network namespaces of their own, but die with process 1.)
     """
     inode = network.NAMESPACE_FILE.stat().st_ino if network.namespace_exists() else -1
-    marker = str(state.supervisor).encode()
+    marker = {str(state.supervisor).encode(), str(state.plan).encode()}
     found: list[int] = []
     for folder in PROC.iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
             words = (folder / "cmdline").read_bytes().split(b"\0")
-            if marker in words or (folder / "ns/net").stat().st_ino == inode:
+            if marker <= set(words) or (folder / "ns/net").stat().st_ino == inode:
                 found.append(int(folder.name))
     return sorted(pid for pid in found if describe(pid) is not None)
 

@@ -1,7 +1,7 @@
 """What `cluster.py status` tells: daemons, node, addresses, files."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -66,6 +66,18 @@ def pid_of(state: State, name: str) -> int:
 
 def is_up(state: State) -> bool:
     return processes.process_one(state) is not None and not readiness.api_server(ApiServer(state))
+
+
+def facts(state: State) -> dict[str, object]:
+    """The same for programs; `images` names the cluster's own images, `toolbox` (busybox) being there for tests."""
+    return {
+        "up": is_up(state),
+        "kubeconfig": str(state.kubeconfig),
+        "audit_log": str(state.audit_log),
+        "prometheus": settings.PROMETHEUS_URL,
+        "images": json.loads(state.images.read_text()) if state.images.exists() else {},
+        "daemons": [asdict(daemon) for daemon in daemons(state)],
+    }
 
 
 def text(state: State) -> str:
