@@ -1,0 +1,70 @@
+"""What the operator writes into an Incident, and into the journal of an object, has a place in the schemas.
+
+The API server drops fields that a schema does not have, without a word.
+"""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from knowledgebeast_operator.core.actions import RestartPod, Target
+from knowledgebeast_operator.core.ledger import (
+    Attempt,
+    Escalation,
+    Evidence,
+    Outcome,
+    Severity,
+    Sli,
+    TimelineEntry,
+)
+
+CRDS = Path(__file__).parents[2] / "crds"
+
+Json = dict[str, object]
+
+
+def field(kind: str, path: str) -> Json:
+    crd = yaml.safe_load((CRDS / f"{kind}.yaml").read_text())
+    found = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for step in path.split("."):
+        found = found["items"] if step == "[]" else found["properties"][step]
+    return found
+
+
+def names(model: type[BaseModel]) -> set[str]:
+    return {info.serialization_alias or info.alias or name for name, info in model.model_fields.items()}
+
+
+PLACES = [
+    (Evidence, "incidents", "status.evidence.[]"),
+    (TimelineEntry, "incidents", "status.timeline.[]"),
+    (Escalation, "incidents", "status.escalation"),
+    *(
+        (model, kind, f"{attempts}.[]{below}")
+        for kind, attempts in (("incidents", "status.attempts"), ("knowledgebeasts", "status.recentAttempts"))
+        for model, below in (
+            (Attempt, ""),
+            (RestartPod, ".action"),
+            (RestartPod, ".inverse"),
+            (Target, ".action.target"),
+            (Sli, ".before.[]"),
+            (Sli, ".after.[]"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "kind", "path"), PLACES)
+def test_every_field_has_a_place(model: type[BaseModel], kind: str, path: str) -> None:
+    assert names(model) <= set(cast("Json", field(kind, path)["properties"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [("spec.severity", Severity), ("status.attempts.[].outcome", Outcome)],
+)
+def test_choices_are_the_same(path: str, values: type[Severity] | type[Outcome]) -> None:
+    assert field("incidents", path)["enum"] == [str(value) for value in values]

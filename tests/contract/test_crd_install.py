@@ -1,0 +1,111 @@
+"""The manifests fit the programs: samples parse, the configuration loads, settings arrive at the service."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+import yaml
+
+from knowledgebeast_operator.custom_resource import KnowledgeBeast
+from knowledgebeast_operator.operands.effective import runtime_settings
+from knowledgebeast_operator.settings import CONFIG_FILE, Settings
+from knowledgebeast_service.settings import LiveSettings
+from knowledgebeast_service.settings import Settings as ServiceSettings
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+Json = dict[str, object]
+
+
+def sample(name: str) -> Json:
+    body = yaml.safe_load((MANIFESTS / "samples" / f"{name}.yaml").read_text())
+    body["metadata"] |= {"namespace": "search", "uid": "u"}
+    return body
+
+
+@pytest.mark.parametrize("name", ["knowledgebeast", "test-profile"])
+def test_a_sample_parses(name: str) -> None:
+    assert KnowledgeBeast.parse(sample(name)).name == "demo"
+
+
+def test_every_sample_is_tested() -> None:
+    assert {path.stem for path in (MANIFESTS / "samples").glob("*.yaml")} == {"knowledgebeast", "test-profile"}
+
+
+def test_the_operators_configuration_loads() -> None:
+    written = yaml.safe_load((MANIFESTS / "operator" / "config.yaml").read_text())
+    settings = Settings.model_validate(written)
+    assert set(settings.prometheus) == {"default"}
+    assert settings.watched_namespaces == ("search",)
+
+
+def deployment() -> Json:
+    return yaml.safe_load((MANIFESTS / "operator" / "deployment.yaml").read_text())
+
+
+def test_the_deployment_matches_the_operators_settings() -> None:
+    pod = cast("Json", deployment()["spec"])["template"]
+    (container,) = cast("list[Json]", cast("Json", cast("Json", pod)["spec"])["containers"])
+    ports = {port["name"]: port["containerPort"] for port in cast("list[Json]", container["ports"])}
+    mounts = [mount["mountPath"] for mount in cast("list[Json]", container["volumeMounts"])]
+    defaults = Settings.model_fields
+    assert ports == {"metrics": defaults["metrics_port"].default, "liveness": defaults["liveness_port"].default}
+    assert str(Path(CONFIG_FILE).parent) in mounts
+
+
+TUNED: Json = {
+    "service": {
+        "config": {
+            "rateLimitPerMinute": 1,
+            "maxDocumentSizeMB": 2,
+            "chromaProbeIntervalSeconds": 3,
+            "chromaTimeoutSeconds": 0.5,
+            "canaryIntervalSeconds": 4,
+            "logLevel": "debug",
+        }
+    },
+    "cache": {"queryEntries": 5, "embeddingEntries": 6, "maxMemoryMB": 77},
+}
+
+
+def settings_for(spec: Json) -> Json:
+    kb = KnowledgeBeast.parse({"metadata": {"name": "demo", "namespace": "n", "uid": "u"}, "spec": spec})
+    return {name.lower(): value for name, value in runtime_settings(kb).items()}
+
+
+def test_the_service_takes_every_runtime_setting_live() -> None:
+    written = settings_for(TUNED)
+    read = LiveSettings.model_validate(written).model_dump()
+    assert {name: read[name] for name in written} == written
+
+
+def test_defaults_of_the_object_are_the_services_own() -> None:
+    written = settings_for({})
+    defaults = {name: LiveSettings.model_fields[name].default for name in written}
+    assert written == defaults
+
+
+@pytest.mark.parametrize("variable", ["DATA_DIR", "CHROMA_URL", "MODEL_DIR", "SETTINGS_FILE", "DRAIN_SECONDS"])
+def test_the_service_reads_every_variable_of_its_pod(variable: str) -> None:
+    assert variable.lower() in ServiceSettings.model_fields
+
+
+RIGHTS = [
+    (path.parent.name, document["kind"], rule)
+    for path in sorted(MANIFESTS.glob("*/rbac.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+    for rule in document.get("rules", [])
+]
+
+
+@pytest.mark.parametrize(("folder", "kind", "rule"), RIGHTS)
+def test_no_right_is_a_wildcard_or_a_way_around_the_others(folder: str, kind: str, rule: dict[str, list[str]]) -> None:
+    resources, verbs = set(rule["resources"]), set(rule["verbs"])
+    assert not {"*"} & (resources | verbs | set(rule["apiGroups"]))
+    assert not {"secrets", "pods/exec", "pods/attach", "pods/portforward", "serviceaccounts/token"} & resources
+    assert not {"escalate", "bind", "impersonate", "deletecollection"} & verbs
+    assert kind == "Role" or verbs <= {"get", "list", "watch"}
+
+
+def test_there_are_rights_to_check() -> None:
+    assert len(RIGHTS) > 8
