@@ -14,6 +14,7 @@ from knowledgebeast_operator.core.series import fresh_series, is_young, longest_
 BREAKER: Final = "kb_chroma_breaker_state"
 CANARY: Final = "kb_canary_success_ratio"
 CANARY_TIME: Final = "kb_canary_timestamp_seconds"
+DEGRADED: Final = "kb_degraded_mode"
 
 CANARY_MINIMUM: Final = 0.95
 """19 of 20 canaries: an approximate index may miss one."""

@@ -123,7 +123,10 @@ def is_restart_loop(proposal: Proposal) -> Escalate | None:
 
 def has_made_things_worse(proposal: Proposal) -> Escalate | None:
     """Two actions in a row that made things worse stop the whole object until a human arms it again."""
-    situation = proposal.situation
+    return worse_in_a_row(proposal.situation)
+
+
+def worse_in_a_row(situation: Situation) -> Escalate | None:
     worse = journals.consecutive_worse(situation.journal, situation.policy.resumed_at)
     if len(worse) < MAX_WORSE_IN_A_ROW:
         return None
@@ -204,7 +207,10 @@ def is_cooling_down(proposal: Proposal) -> Wait | None:
 
 def is_budget_exhausted(proposal: Proposal) -> Wait | None:
     """Over all runbooks of the object, P0 too: an operator in a loop is an incident of its own."""
-    situation = proposal.situation
+    return exhausted_budget(proposal.situation)
+
+
+def exhausted_budget(situation: Situation) -> Wait | None:
     budget = situation.policy.budget
     spent = journals.actions_since(situation.journal, situation.now - budget.per)
     if len(spent) < budget.max_actions:

@@ -32,6 +32,7 @@ from knowledgebeast_operator.core.chroma_views import (
     CANARY,
     CANARY_MINIMUM,
     CANARY_TIME,
+    DEGRADED,
     Unknowns,
     Views,
     canaries_fail,
@@ -76,7 +77,6 @@ from knowledgebeast_operator.core.workload import (
 )
 from knowledgebeast_operator.custom_resource import format_duration
 
-DEGRADED: Final = "kb_degraded_mode"
 ERRORS: Final = "http_requests_total"
 
 VERIFY_SAMPLES: Final = 3
