@@ -111,3 +111,10 @@ def test_no_field_takes_whatever_is_written(kind: str) -> None:
 def test_runbooks_are_not_enumerated() -> None:
     name = SCHEMAS["knowledgebeasts.spec.remediation.runbooks[].name"]
     assert "enum" not in name
+
+
+@pytest.mark.parametrize("kind", ["knowledgebeasts", "incidents"])
+def test_no_category_is_named_like_a_kind(kind: str) -> None:
+    # `kubectl patch knowledgebeast demo` would mean every kind of that category.
+    names = cast("dict[str, list[str]]", cast("Json", crd(kind)["spec"])["names"])
+    assert set(names.get("categories", [])) <= {"all"}
