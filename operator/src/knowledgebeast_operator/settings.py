@@ -54,13 +54,14 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         cli_prog_name="knowledgebeast-operator",
+        cli_kebab_case=True,
     )
 
     prometheus: dict[str, PrometheusTarget] = Field(
         default_factory=dict, description="Prometheus servers by the name that objects use for them."
     )
     watched_namespaces: tuple[str, ...] = Field(
-        default=(), description="Namespaces whose objects are served; empty means all, which needs a ClusterRole."
+        min_length=1, description="Namespaces whose objects are served; each needs manifests/managed-namespace."
     )
     operator_namespace: str = Field(
         default="knowledgebeast-system", description="The operator's own namespace, where its Lease is."

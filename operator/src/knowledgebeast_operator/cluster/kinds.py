@@ -31,9 +31,9 @@ class Kind:
         return "/".join(parts)
 
     @property
-    def group(self) -> str:
-        """The API group; empty for the core group."""
-        return self.api_version.rpartition("/")[0]
+    def resource(self) -> tuple[str, str]:
+        """Group with version, and plural: how kopf selects resources."""
+        return (self.api_version, self.plural)
 
 
 KNOWLEDGE_BEAST: Final = Kind(API_VERSION, KIND, PLURAL)

@@ -41,14 +41,20 @@ Index: TypeAlias = Mapping[Key, Iterable[Watched[T_co]]]
 class Indexes:
     """All indexes of the operator; live views, so a tick reads them once, without awaiting in between."""
 
+    objects: Index[Json]
     pods: Index[LivePod]
     operands: Index[LiveOperand]
     nodes: Index[LiveNode]
     incidents: Index[Json]
 
+    def object_body(self, key: Key) -> Json | None:
+        """The KnowledgeBeast itself; None when it does not exist (any more)."""
+        return next((item.value for item in self.objects.get(key, ())), None)
+
     def versions(self, kind: Kind, namespace: str | None) -> frozenset[tuple[str, str]]:
         """(uid, resourceVersion) of everything of a kind in a namespace, for comparing with a live list."""
         indexes: tuple[Mapping[Key, Iterable[Watched[object]]], ...] = (
+            self.objects,
             self.pods,
             self.operands,
             self.nodes,

@@ -32,6 +32,7 @@ class View:
     held: timedelta
     breaker: float
     canary: float
+    last_round: float  # Unix time of the last finished canary round
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class Views:
     def held(self) -> timedelta:
         """For how long all of them have said the same, at least."""
         return min(view.held for view in self.by_pod)
+
+    @property
+    def first_round(self) -> float:
+        """Unix time until which every pod has finished a canary round."""
+        return min(view.last_round for view in self.by_pod)
 
     @property
     def worst_breaker(self) -> float:
@@ -119,7 +125,7 @@ def view(facts: Facts, pod: Pod) -> View | Unknown:
     failing_for = run_length(canary.value, canaries_fail, gap)
     last_round = rounds.value[-1].value
     frozen = _frozen(facts, pod, last_round)
-    values = (breaker.value[-1].value, canary.value[-1].value)
+    values = (breaker.value[-1].value, canary.value[-1].value, last_round)
     if open_for is not None:
         opened = (breaker.at - open_for).timestamp()
         if frozen is None and failing_for is None and last_round > opened:

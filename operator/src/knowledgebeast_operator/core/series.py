@@ -1,7 +1,9 @@
 """Samples of one pod: are they fresh, are they numbers, and for how long has something been true at least."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -52,6 +54,29 @@ def has_held_for(series: Series, predicate: Callable[[float], bool], *, samples:
     return len(last) == samples and all(
         sample.at > after and not math.isnan(sample.value) and predicate(sample.value) for sample in last
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What every pod has to report of one signal, and how that is called in a sentence."""
+
+    signal: str
+    fact: Fact[PerPod]
+    predicate: Callable[[float], bool]
+    wanted: str
+
+
+def first_missing(
+    checks: Iterable[Check], pods: Iterable[str], facts: Facts, *, samples: int, after: datetime
+) -> Unknown | str | None:
+    """The first check that a pod has not passed on its last `samples` samples, all scraped after `after`."""
+    for pod, check in itertools.product(pods, tuple(checks)):
+        series = fresh_series(check.fact, check.signal, pod, facts)
+        if isinstance(series, Unknown):
+            return series
+        if not has_held_for(series.value, check.predicate, samples=samples, after=after):
+            return f"Pod {pod} has not reported {check.wanted} in {samples} samples yet."
+    return None
 
 
 def longest_gap(facts: Facts) -> timedelta:

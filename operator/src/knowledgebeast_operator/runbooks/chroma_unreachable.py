@@ -18,10 +18,10 @@ Verify
     succeed, the breaker is closed, `degraded_mode` is 0. The error ratio is not worse than before.
 
 Escalate
-    Down for more than 15 minutes, keyword search failing too, or canaries failing on a restarted Chroma (its index).
+    Down for more than 15 minutes, keyword search failing too, or canaries failing although a restarted Chroma's
+    heartbeat answers (its index may be damaged).
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -66,7 +66,7 @@ from knowledgebeast_operator.core.runbook import (
     Undetermined,
     Verdict,
 )
-from knowledgebeast_operator.core.series import fresh_series, has_held_for
+from knowledgebeast_operator.core.series import Check, first_missing
 from knowledgebeast_operator.core.workload import (
     CHANGES_BY_ITSELF,
     NEEDS_A_HUMAN,
@@ -82,6 +82,9 @@ ERRORS: Final = "http_requests_total"
 VERIFY_SAMPLES: Final = 3
 READINESS_TAKES: Final = timedelta(seconds=25)
 """The readiness probe (every 5 s, 3 s, 3 failures) has noticed a Chroma whose heartbeat does not answer."""
+
+ASKED_WITHIN: Final = timedelta(minutes=2)
+"""An open breaker asks again within its longest wait (30 s by default); after this its silence counts, too."""
 
 DOWN_TOO_LONG: Final = timedelta(minutes=15)
 FALLBACK_ERROR_RATIO: Final = 0.05
@@ -105,6 +108,8 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
     finding = find_cause(facts)
     if isinstance(finding, Unknown):
         return Undetermined((finding,))
+    if not _is_asked_since_start(views, finding, limits, facts.now):
+        held = timedelta(0)
     return Detected(
         _reason(finding, views, facts.now),
         f"Chroma does not answer {_pods(asked)}, for {format_duration(held)} at least. {finding.message}",
@@ -141,6 +146,10 @@ def consider_restart(
         who = "The kubelet restarted Chroma" if pod.container.restart_count else "Chroma was started"
         message = f"{who} {format_duration(age)} ago; it gets {format_duration(needs)} to answer."
         return Pause("ContainerStarted", message, needs - age)
+    views = view_all(facts)
+    if isinstance(views, Views) and not _is_asked_since_start(views, finding, limits, facts.now):
+        message = f"Chroma was started {format_duration(age)} ago and no canary round has asked it since."
+        return Pause("NotAskedSinceStart", message, facts.scrape_interval)
     return Applicable(RestartPod(target=Target(kind="Pod", name=pod.name, uid=pod.uid)))
 
 
@@ -189,8 +198,9 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
         return Escalation(
             at=facts.now,
             reason="IntegrityInDoubt",
-            message="Chroma was restarted and is reachable, but its canaries still fail: its index may be damaged.",
-            next_step="Rebuild the collections from the database; keyword search goes on meanwhile.",
+            message="A restarted Chroma answers its heartbeat, but the canaries still fail: its index may be damaged.",
+            next_step="Look for errors in Chroma's log and check that its volume is not full; then rebuild the "
+            "collections from the database. Keyword search goes on meanwhile.",
         )
     if lasted > DOWN_TOO_LONG:
         return Escalation(
@@ -213,6 +223,18 @@ def _reason(finding: Finding, views: Views, now: datetime) -> str:
         return "ChromaHung" if now - started >= STARTUP else "ChromaNotReady"
     is_reachable = is_closed(views.worst_breaker)
     return "ChromaAnswersErrors" if is_reachable or views.held > READINESS_TAKES else "ChromaHung"
+
+
+def _is_asked_since_start(views: Views, finding: Finding, limits: Limits, now: datetime) -> bool:
+    """Whether the verdict is about the Chroma that runs now: an open breaker asks again after up to half a minute.
+
+    Without this a Chroma that has just become well would be restarted for the silence of its predecessor.
+    """
+    container = finding.pod.container if finding.pod is not None else None
+    if container is None or container.started_at is None:
+        return True
+    had_time = container.started_at + limits.settle
+    return views.first_round > had_time.timestamp() or now > had_time + ASKED_WITHIN
 
 
 def _evidence(views: Views, limits: Limits, now: datetime) -> tuple[Evidence, ...]:
@@ -245,34 +267,24 @@ def _not_recovered(facts: Facts, attempt: Attempt) -> Unknown | str | None:
     views = view_all(facts)
     if isinstance(views, Unknowns):
         return views.reasons[0]
-    checks: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-        (BREAKER, is_closed, "a closed breaker"),
-        (CANARY, canaries_succeed, "canaries that succeed"),
-        (CANARY_TIME, lambda seconds: seconds > acted.timestamp(), "a canary round after the restart"),
-        (DEGRADED, lambda value: value < 1, "degraded_mode 0"),
+    checks = (
+        Check(BREAKER, facts.breaker_state, is_closed, "a closed breaker"),
+        Check(CANARY, facts.canary_success_ratio, canaries_succeed, "canaries that succeed"),
+        Check(CANARY_TIME, facts.canary_timestamp, lambda at: at > acted.timestamp(), "a canary round since then"),
+        Check(DEGRADED, facts.degraded_mode, lambda mode: mode < 1, "degraded_mode 0"),
     )
-    facts_of = {
-        BREAKER: facts.breaker_state,
-        CANARY: facts.canary_success_ratio,
-        CANARY_TIME: facts.canary_timestamp,
-        DEGRADED: facts.degraded_mode,
-    }
-    for pod in (view.pod for view in views.by_pod):
-        for signal, predicate, wanted in checks:
-            series = fresh_series(facts_of[signal], signal, pod, facts)
-            if isinstance(series, Unknown):
-                return series
-            if not has_held_for(series.value, predicate, samples=VERIFY_SAMPLES, after=acted):
-                return f"Pod {pod} has not reported {wanted} in {VERIFY_SAMPLES} samples yet."
-    return None
+    pods = tuple(view.pod for view in views.by_pod)
+    return first_missing(checks, pods, facts, samples=VERIFY_SAMPLES, after=acted)
 
 
 def _is_integrity_in_doubt(facts: Facts, incident: IncidentRecord) -> bool:
+    """A restart did not help, the heartbeat answers (the pod is ready), and the canaries still fail."""
     was_restarted = any(attempt.outcome is Outcome.FAILED and attempt.acted for attempt in incident.attempts)
-    views = view_all(facts)
-    if not was_restarted or isinstance(views, Unknowns):
+    views, finding = view_all(facts), find_cause(facts)
+    if not was_restarted or isinstance(views, Unknowns) or isinstance(finding, Unknown):
         return False
-    return is_closed(views.worst_breaker) and all(canaries_fail(view.canary) for view in views.by_pod)
+    answers_heartbeat = finding.state is PodState.READY and views.held > READINESS_TAKES
+    return answers_heartbeat and all(view.is_bad and canaries_fail(view.canary) for view in views.by_pod)
 
 
 def _pods(count: int) -> str:

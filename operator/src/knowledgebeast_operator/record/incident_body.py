@@ -1,0 +1,140 @@
+"""An Incident object and the ledger's record of it, in both directions. Pure."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, cast
+
+from pydantic import ValidationError
+
+from knowledgebeast_operator.cluster.client import Json
+from knowledgebeast_operator.cluster.objects import Meta
+from knowledgebeast_operator.core.ledger import IncidentRecord, Outcome
+from knowledgebeast_operator.custom_resource import API_VERSION, INCIDENT_KIND, KnowledgeBeast, names
+
+IN_SPEC: Final = frozenset({"name", "runbook", "number", "severity"})
+"""Fields of the record that are the object's identity; the rest is its status."""
+
+
+class UnreadableIncidentError(ValueError):
+    """An Incident that this version cannot read; it is left alone and reported."""
+
+
+def new_body(knowledgebeast: KnowledgeBeast, record: IncidentRecord) -> Json:
+    """The Incident to create, without its status: a status cannot be created, only updated.
+
+    It has no owner: the record of what happened outlives the object that it happened to.
+    """
+    return {
+        "apiVersion": API_VERSION,
+        "kind": INCIDENT_KIND,
+        "metadata": {
+            "name": record.name,
+            "namespace": knowledgebeast.namespace,
+            "labels": names.labels(knowledgebeast.name),
+        },
+        "spec": {
+            "knowledgeBeastRef": {"name": knowledgebeast.name, "uid": knowledgebeast.uid},
+            "runbook": record.runbook,
+            "severity": str(record.severity),
+            "fingerprint": f"{knowledgebeast.uid}/{record.runbook}",
+            "number": record.number,
+            "trigger": "Detected",
+        },
+    }
+
+
+def with_status(body: Json, record: IncidentRecord) -> Json:
+    """The live object with the record as its status; its resourceVersion goes along, which makes the write a claim."""
+    meta = Meta.model_validate(body["metadata"])
+    status = record.model_dump(mode="json", by_alias=True, exclude=set(IN_SPEC), exclude_none=True)
+    old = cast("Mapping[str, object]", body.get("status") or {})
+    previous = cast("list[Mapping[str, object]]", old.get("conditions") or [])
+    for attempt, shown in zip(record.attempts, cast("list[dict[str, object]]", status["attempts"]), strict=True):
+        cast("dict[str, object]", shown["action"])["message"] = attempt.action.describe()
+    status |= {
+        "observedGeneration": meta.generation,
+        "attemptCount": len(record.attempts),
+        "conditions": _conditions(record, meta.generation, previous),
+    }
+    return {**body, "status": status}
+
+
+def record_of(body: Json) -> IncidentRecord:
+    """The record of a live Incident. One that was created and got no status any more is open and without evidence.
+
+    Raises:
+        UnreadableIncidentError: it is not one of the operator's, or of another version.
+    """
+    spec = cast("Mapping[str, object]", body.get("spec") or {})
+    status = cast("Mapping[str, object]", body.get("status") or {})
+    try:
+        meta = Meta.model_validate(body["metadata"])
+        created = meta.creation_timestamp.isoformat()
+        return IncidentRecord.model_validate(
+            {
+                "openedAt": created,
+                "detectedAt": created,
+                **status,
+                **{field: spec.get(field) for field in ("runbook", "number", "severity")},
+                "name": meta.name,
+            }
+        )
+    except ValidationError as error:
+        raise UnreadableIncidentError(f"{error.error_count()} fields cannot be read: {error.errors()[0]}") from error
+
+
+def subject_uid(body: Json) -> str | None:
+    """The uid of the KnowledgeBeast that an Incident is about; None for one that a person made without it."""
+    spec = cast("Mapping[str, Mapping[str, str]]", body.get("spec") or {})
+    return spec.get("knowledgeBeastRef", {}).get("uid")
+
+
+def _conditions(
+    record: IncidentRecord, generation: int, previous: list[Mapping[str, object]]
+) -> list[Mapping[str, object]]:
+    last = record.attempts[-1] if record.attempts else None
+    is_remedied = any(attempt.outcome is Outcome.SUCCESSFUL for attempt in record.attempts)
+    story = record.timeline[-1] if record.timeline else None
+    at = story.at if story else record.opened_at
+    message = story.message if story else ""
+    escalation = record.escalation
+    wanted = (
+        ("Active", record.is_open, story.reason if story else "IncidentDetected", message),
+        (
+            "Remediated",
+            is_remedied,
+            str(last.outcome or "InProgress") if last else "NotTried",
+            last.message if last else "",
+        ),
+        (
+            "Escalated",
+            escalation is not None,
+            escalation.reason if escalation else "NotNeeded",
+            f"{escalation.message} {escalation.next_step}" if escalation else "",
+        ),
+        ("Resolved", not record.is_open, "HealthyAgain" if not record.is_open else "Open", message),
+    )
+    since = {str(item["type"]): item for item in previous}
+    return [_condition(*item, generation=generation, at=at, previous=since.get(item[0])) for item in wanted]
+
+
+def _condition(
+    kind: str,
+    is_true: bool,
+    reason: str,
+    message: str,
+    *,
+    generation: int,
+    at: datetime,
+    previous: Mapping[str, object] | None,
+) -> Mapping[str, object]:
+    status = "True" if is_true else "False"
+    is_unchanged = previous is not None and previous.get("status") == status
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": generation,
+        "lastTransitionTime": previous["lastTransitionTime"] if previous and is_unchanged else at.isoformat(),
+    }
