@@ -72,6 +72,11 @@ class Chroma:
     def pod(self) -> Pod | None:
         return self.cluster.pod(self.pod_name, self.namespace)
 
+    def pod_uid(self) -> str | None:
+        """None while there is no pod."""
+        found = self.pod()
+        return None if found is None else found.uid
+
     def ready_pod(self, *, unlike: str = "", timeout: float = 120) -> Pod:
         """Waits for the ready pod; `unlike` is the uid of one that does not count."""
         return self.cluster.ready_pod(self.pod_name, self.namespace, timeout=timeout, unlike=unlike)

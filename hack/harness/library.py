@@ -1,0 +1,136 @@
+"""One KnowledgeBeast with the corpus in it: what every scenario happens to."""
+
+import contextlib
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.cluster import Cluster
+from harness.corpus import load_corpus
+from harness.errors import NotMetError
+from harness.faults.chroma import Chroma
+from harness.install import profile
+from harness.kinds import Incident, KnowledgeBeast
+from harness.load.generator import Plan
+from harness.load.process import RunningLoad, running_load
+from harness.objects import Deployment, KubeEvent, Pod
+from harness.service import ServiceClient
+from harness.wait import wait_for
+
+PROJECT = "library"
+READY_SECONDS = 180
+MAX_LOAD_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Library:
+    """A KnowledgeBeast by name, and how to talk to it at `url`."""
+
+    cluster: Cluster
+    name: str
+    namespace: str
+    url: str
+
+    @property
+    def chroma(self) -> Chroma:
+        return Chroma(self.cluster, self.name, self.namespace)
+
+    @property
+    def client(self) -> ServiceClient:
+        return ServiceClient(self.url, PROJECT)
+
+    def get(self) -> KnowledgeBeast:
+        """The object as it is now.
+
+        Raises:
+            NotMetError: it does not exist.
+        """
+        found = self.cluster.api.get(KnowledgeBeast, self.name, self.namespace)
+        if found is None:
+            raise NotMetError(f"there is no KnowledgeBeast {self.name} in {self.namespace}")
+        return found
+
+    def incidents(self) -> list[Incident]:
+        """Its incidents, oldest first."""
+        found = self.cluster.api.list(Incident, self.namespace)
+        own = [item for item in found if item.spec.knowledge_beast_ref.name == self.name]
+        return sorted(own, key=lambda item: item.spec.number or 0)
+
+    def service_pods(self) -> Sequence[Pod]:
+        labels = f"knowledgebeast.io/name={self.name},app.kubernetes.io/component=service"
+        return self.cluster.api.list(Pod, self.namespace, labels=labels)
+
+    def events(self, about: str) -> list[KubeEvent]:
+        """Events about the object of that name."""
+        fields = f"involvedObject.name={about}"
+        return list(self.cluster.api.list(KubeEvent, self.namespace, fields=fields))
+
+    def patch(self, patch: Mapping[str, object]) -> None:
+        """Changes the object as its owner would (JSON merge patch)."""
+        self.cluster.kubectl.patch("knowledgebeast", self.name, self.namespace, patch)
+
+    def wait_for_condition(self, kind: str, status: str, *, timeout: float) -> KnowledgeBeast:
+        """Waits until a condition has that status for the present spec."""
+
+        def probe() -> KnowledgeBeast | None:
+            found = self.get()
+            return found if found.has(kind, status) else None
+
+        return wait_for(f"{self.name} to be {kind}={status}", probe, timeout=timeout, explain=self.explain)
+
+    def wait_until_well(self, *, timeout: float = READY_SECONDS) -> None:
+        """Ready, not degraded, all signals there, no incident open: where every scenario starts and ends."""
+
+        def is_well() -> bool:
+            found = self.get()
+            wanted = {"Ready": "True", "Degraded": "False", "SignalsAvailable": "True", "ChromaUnreachable": "False"}
+            return all(found.has(kind, status) for kind, status in wanted.items())
+
+        wait_for(f"{self.name} to be well", is_well, timeout=timeout, explain=self.explain)
+
+    def explain(self) -> str:
+        """Conditions, incidents, pods and events, for messages about what did not come."""
+        found = self.get()
+        conditions = [f"  {item}" for item in found.status.conditions]
+        stories = [item.story() for item in self.incidents()]
+        return "\n".join(["conditions:", *conditions, *stories, self.cluster.explain(self.namespace)])
+
+    @contextlib.contextmanager
+    def load(self, folder: Path, *, rate: float, seconds: float = MAX_LOAD_SECONDS) -> Generator[RunningLoad]:
+        """Searches at a constant rate while the block runs."""
+        plan = Plan(self.url, PROJECT, rate, seconds)
+        with running_load(plan, folder / f"{self.name}-load.jsonl") as running:
+            yield running
+
+
+class MakeLibrary(Protocol):
+    """Makes a library of that name; `spec` replaces parts of the test profile's spec."""
+
+    def __call__(self, name: str, spec: Mapping[str, object] | None = None) -> AbstractContextManager[Library]: ...
+
+
+@contextlib.contextmanager
+def library(
+    cluster: Cluster, name: str, namespace: str, spec: Mapping[str, object] | None = None, *, keep: bool = False
+) -> Generator[Library]:
+    """Applies a KnowledgeBeast with the test profile and fills it; removes it at the end, with its claims, or keeps it.
+
+    `spec` replaces parts of the profile's spec.
+    """
+    policy = {"deletionPolicy": "Retain" if keep else "Delete"}
+    cluster.kubectl.apply(json.dumps(profile(name, namespace, {**policy, **(spec or {})})))
+    try:
+        with contextlib.ExitStack() as stack:
+            wait_for(f"the Deployment {name}", lambda: cluster.api.get(Deployment, name, namespace), timeout=60,
+                     explain=lambda: cluster.explain(namespace))  # fmt: skip
+            made = Library(cluster, name, namespace, stack.enter_context(cluster.reach(name, namespace)))
+            made.wait_for_condition("Ready", "True", timeout=READY_SECONDS)
+            made.client.ingest(load_corpus().documents)
+            made.wait_until_well()
+            yield made
+    finally:
+        if not keep:
+            cluster.kubectl.delete("knowledgebeast", name, namespace)
