@@ -34,7 +34,7 @@ from kb_facts import (
     unknown,
     waiting,
 )
-from knowledgebeast_operator.core.facts import Facts, Known, PerPod, Sample, Unknown
+from knowledgebeast_operator.core.facts import Facts, Known, PerPod, Pod, Sample, Unknown
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal
 from knowledgebeast_operator.core.runbook import (
     Applicable,
@@ -328,7 +328,7 @@ OPTIONS: dict[str, tuple[Changes, type, str]] = {
         "kubelet restarted Chroma 3s ago",
     ),
     "ready_and_older_than_the_settle_time": (
-        {"chroma_pods": chroma(pod(container=container(started_at=NOW - seconds(16), restart_count=1)))},
+        {"chroma_pods": chroma(pod(container=container(started_at=NOW - seconds(17), restart_count=1)))},
         Applicable,
         "delete",
     ),
@@ -456,12 +456,15 @@ ESCALATIONS = {
         facts(chroma_up=False, error_ratio=Known(0.06, NOW)), incident(), "KeywordSearchFailing",
     ),
     "a_few_errors_are_no_failing_fallback": (facts(chroma_up=False, error_ratio=Known(0.05, NOW)), incident(), None),
-    "canaries_fail_on_a_restarted_chroma_that_is_reachable": (
-        facts(canary_success_ratio=per_pod(series(0.5))), incident(failed()), "IntegrityInDoubt",
+    "canaries_fail_on_a_restarted_chroma_whose_heartbeat_answers": (
+        facts(chroma_up=False), incident(failed()), "IntegrityInDoubt",
     ),
-    "canaries_fail_and_nothing_was_tried": (facts(canary_success_ratio=per_pod(series(0.5))), incident(), None),
-    "unreachable_after_a_restart_says_nothing_about_the_index": (
-        facts(chroma_up=False), incident(failed()), None,
+    "canaries_fail_and_nothing_was_tried": (facts(chroma_up=False), incident(), None),
+    "a_restarted_chroma_without_heartbeat_says_nothing_about_the_index": (
+        facts(chroma_up=False, chroma_pods=chroma(pod(is_ready=False))), incident(failed()), None,
+    ),
+    "the_readiness_probe_has_not_had_time_to_notice": (
+        facts(chroma_up=False, down_for=seconds(20)), incident(failed()), None,
     ),
 }  # fmt: skip
 
@@ -471,6 +474,32 @@ def test_escalation(at: Facts, record: IncidentRecord, reason: str | None) -> No
     escalation = RUNBOOK.escalate(at, record, LIMITS)  # type: ignore[arg-type]
     assert (escalation.reason if escalation else None) == reason
     assert escalation is None or escalation.next_step
+
+
+def just_started(ago: timedelta) -> Known[tuple[Pod, ...]]:
+    return chroma(pod(container=container(started_at=NOW - ago)))
+
+
+ASKED: dict[str, tuple[timedelta, timedelta, bool]] = {
+    # how long ago Chroma started, how long ago the last canary round ended, is it known to be bad
+    "the_last_round_asked_its_predecessor": (seconds(40), seconds(45), False),
+    "the_last_round_came_while_it_was_starting": (seconds(40), seconds(30), False),
+    "the_last_round_asked_it_after_its_start": (seconds(40), seconds(20), True),
+    "nobody_has_asked_for_two_minutes": (seconds(140), seconds(150), True),
+}
+
+
+@pytest.mark.parametrize(("started", "asked", "is_known"), ASKED.values(), ids=ASKED.keys())
+def test_a_chroma_is_not_restarted_for_the_silence_of_its_predecessor(
+    started: timedelta, asked: timedelta, is_known: bool
+) -> None:
+    last_round = per_pod(series((NOW - asked).timestamp()))
+    at = facts(chroma_up=False, canary_timestamp=last_round, chroma_pods=just_started(started))
+    diagnosis = RUNBOOK.diagnose(at, LIMITS)
+    assert isinstance(diagnosis, Detected)
+    assert diagnosis.held == (minutes(1) if is_known else seconds(0))
+    answer = RESTART.consider(at, diagnosis, Journal(), LIMITS)
+    assert isinstance(answer, Applicable if is_known else Pause)
 
 
 def test_the_hold_is_not_judged_here() -> None:
