@@ -7,6 +7,7 @@ the bytes of the graph file, so that a newer exporter does not ask for every doc
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -52,6 +53,11 @@ def sha256_of(path: Path) -> str:
         while piece := file.read(READ_BYTES):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def default_models_root() -> Path:
+    """Where models are kept when nobody says otherwise (XDG base directories)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowledgebeast" / "models"
 
 
 def find_model_folder(root: Path) -> Path:

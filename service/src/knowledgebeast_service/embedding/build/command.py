@@ -1,17 +1,12 @@
 """`knowledgebeast build-model`: the command line of the model build."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from knowledgebeast_service.embedding.build.folder import MODEL_HASH, build_model_folder
+from knowledgebeast_service.embedding.manifest import default_models_root
 from knowledgebeast_service.errors import KnowledgeBeastError
-
-
-def default_models_root() -> Path:
-    """Where models are kept when nobody says otherwise (XDG base directories)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowledgebeast" / "models"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""From a document to a searchable one: chunking, durable acceptance, and the worker that embeds and publishes."""

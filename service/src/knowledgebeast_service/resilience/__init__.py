@@ -1,0 +1,1 @@
+"""Pure state machines and small tools against slow or absent neighbours."""

@@ -1,0 +1,67 @@
+"""A typed face for an apsw connection: rows come back as tuples, transactions as a context manager."""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import apsw
+
+Value: TypeAlias = int | float | str | bytes | None
+Bindings: TypeAlias = Sequence[Value] | Mapping[str, Value]
+Row: TypeAlias = tuple[Any, ...]  # SQLite types values, not columns; STRICT tables hold what the schema says
+
+BUSY_TIMEOUT_MILLISECONDS = 1000  # a backstop: the write lock is what keeps writers apart
+
+
+class Connection:
+    """One connection, for one thread at a time."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        self._raw = apsw.Connection(str(path), flags=flags)
+        self._raw.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
+        self.execute("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL")
+        if not read_only:
+            self.execute("PRAGMA journal_mode = WAL")
+
+    def execute(self, sql: str, bindings: Bindings = ()) -> None:
+        """Run a statement (several only without bindings) to its end."""
+        for _ in self._raw.execute(sql, bindings):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            pass
+
+    def execute_many(self, sql: str, bindings: Iterable[Bindings]) -> None:
+        for _ in self._raw.executemany(sql, bindings):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            pass
+
+    def rows(self, sql: str, bindings: Bindings = ()) -> Iterator[Row]:
+        """Rows as they come."""
+        return cast("Iterator[Row]", self._raw.execute(sql, bindings))  # pyright: ignore[reportUnknownMemberType]
+
+    def row(self, sql: str, bindings: Bindings = ()) -> Row | None:
+        """The first row, or None."""
+        rows = self.rows(sql, bindings)
+        first = next(rows, None)
+        for _ in rows:  # to the end, or the statement would keep its snapshot open
+            pass
+        return first
+
+    def number(self, sql: str, bindings: Bindings = ()) -> int:
+        """The first column of the first row as an integer; 0 for no row or NULL."""
+        row = self.row(sql, bindings)
+        return int(row[0]) if row is not None and row[0] is not None else 0
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Commit at the end, roll back on an exception."""
+        with self._raw:
+            yield
+
+    def last_id(self) -> int:
+        return self._raw.last_insert_rowid()
+
+    def changed_rows(self) -> int:
+        return self._raw.changes()
+
+    def close(self) -> None:
+        self._raw.close()

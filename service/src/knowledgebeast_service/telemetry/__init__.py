@@ -1,0 +1,1 @@
+"""What the service tells about itself: the metrics contract, JSON logs, the machine's limits."""
