@@ -4,6 +4,7 @@ Indexes and events only; no handlers of edges (create, update), which would writ
 Started by `__main__`, and only while this process leads.
 """
 
+import asyncio
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -116,7 +117,17 @@ async def wake_for_object(meta: kopf.Meta, memo: Any, **_: Any) -> None:
 
 
 @kopf.daemon(*kinds.KNOWLEDGE_BEAST.resource, cancellation_timeout=10.0)
-async def operate(namespace: str | None, name: str, uid: str, memo: Any, **_: Any) -> None:
-    """One loop per object; cancelled when the object is deleted or the operator ends."""
+async def operate(namespace: str | None, name: str, uid: str, memo: Any, stopped: kopf.DaemonStopped, **_: Any) -> None:
+    """One loop per object, until the object is deleted or the operator ends."""
     dependencies: Dependencies = memo.dependencies
-    await dependencies.loop.serve((namespace or "", name), uid)
+    loop = asyncio.get_running_loop()
+    tasks = (
+        loop.create_task(dependencies.loop.serve((namespace or "", name), uid)),
+        asyncio.ensure_future(stopped.wait()),
+    )
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

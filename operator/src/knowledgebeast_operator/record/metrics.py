@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Outcome, Severity
 from knowledgebeast_operator.core.runbook import Runbook
+
+disable_created_metrics()  # a second series for every counter, which nobody reads
 
 SECONDS: Final = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1800, 3600, 4 * 3600)
 """From the runbook's quickest answer to its longest recovery time."""
