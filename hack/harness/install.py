@@ -10,14 +10,15 @@ import yaml
 
 from harness.cluster import ROOT, Cluster
 from harness.images import Images
-from harness.kinds import Incident, KnowledgeBeast
-from harness.objects import ConfigMap, Deployment, Lease, Pod
+from harness.kinds import KnowledgeBeast
+from harness.objects import ConfigMap, Deployment, Lease, Namespace, Pod
 from harness.wait import wait_for
 
 OPERATOR_NAMESPACE = "knowledgebeast-system"
 OPERATOR = "knowledgebeast-operator"
 OPERATOR_LABELS = "app.kubernetes.io/name=knowledgebeast-operator"
 METRICS_PORT = 9100
+CONFIG_KEY = "config.yaml"
 PROFILE = ROOT / "manifests" / "samples" / "test-profile.yaml"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
@@ -81,18 +82,18 @@ class Installation:
         path = f"{Pod.prefix}/namespaces/{OPERATOR_NAMESPACE}/pods/{pod.name}:{METRICS_PORT}/proxy/metrics"
         return (self.cluster.api.raw(path) or b"").decode()
 
-    def uninstall(self, *, keep_kinds: bool = False) -> None:
-        """Objects first, while the operator runs, because it takes their finalizers off; the operator afterwards."""
+    def uninstall(self) -> None:
+        """Objects first, while the operator runs, because it takes their finalizers off; then operator and kinds."""
         kubectl = self.cluster.kubectl
+        is_served = self.leader() is not None
+        for item in self.cluster.api.list(KnowledgeBeast):
+            namespace = item.metadata.namespace or ""
+            if not is_served:
+                kubectl.patch("knowledgebeast", item.name, namespace, {"metadata": {"finalizers": None}})
+            kubectl.delete("knowledgebeast", item.name, namespace)
         for namespace in self.namespaces:
-            for kind in (KnowledgeBeast, Incident):
-                for item in self.cluster.api.list(kind, namespace):
-                    kubectl.delete(f"{kind.plural}.knowledgebeast.io", item.name, namespace)
             kubectl.delete("namespace", namespace, timeout=180)
-        if keep_kinds:
-            kubectl.delete("namespace", OPERATOR_NAMESPACE, timeout=180)
-        else:
-            kubectl.run("delete", "--kustomize", str(self._kustomization()), "--ignore-not-found", timeout=240)
+        kubectl.run("delete", "--kustomize", str(self._kustomization()), "--ignore-not-found", timeout=240)
 
     def _is_rolled_out(self) -> bool:
         found = self.cluster.api.get(Deployment, OPERATOR, OPERATOR_NAMESPACE)
@@ -106,7 +107,7 @@ class Installation:
         """An overlay on manifests/operator with this installation's images and configuration."""
         folder = ROOT / "build" / "harness" / "operator"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(self._operator_configuration())
+        (folder / CONFIG_KEY).write_text(self._operator_configuration())
         name, _, tag = self.images.operator.rpartition(":")
         overlay: Yaml = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -114,19 +115,26 @@ class Installation:
             "resources": [os.path.relpath(ROOT / "manifests" / "operator", folder)],
             "images": [{"name": "localhost/knowledgebeast-operator", "newName": name, "newTag": tag}],
             "configMapGenerator": [
-                {"name": OPERATOR, "namespace": OPERATOR_NAMESPACE, "behavior": "replace", "files": ["config.yaml"]}
+                {"name": OPERATOR, "namespace": OPERATOR_NAMESPACE, "behavior": "replace", "files": [CONFIG_KEY]}
             ],
             "generatorOptions": {"disableNameSuffixHash": True},
         }
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         return folder
 
+    def _served_namespaces(self) -> list[str]:
+        """Ours, and those that the operator serves already, so that a demo and a test do not orphan each other."""
+        before = cast("Yaml", yaml.safe_load((self._configuration() or {}).get(CONFIG_KEY, "{}")))
+        known = cast("list[str]", before.get("watched_namespaces", []))
+        alive = [name for name in known if self.cluster.api.get(Namespace, name)]
+        return sorted({*self.namespaces, *alive})
+
     def _operator_configuration(self) -> str:
         target = {"url": self.monitoring.url, "scrape_interval_seconds": self.monitoring.scrape_interval_seconds}
         return yaml.safe_dump(
             {
                 "prometheus": {"default": target},
-                "watched_namespaces": list(self.namespaces),
+                "watched_namespaces": self._served_namespaces(),
                 "default_service_image": self.images.service,
             }
         )

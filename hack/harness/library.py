@@ -32,6 +32,7 @@ class Library:
     cluster: Cluster
     name: str
     namespace: str
+    uid: str
     url: str
 
     @property
@@ -54,9 +55,9 @@ class Library:
         return found
 
     def incidents(self) -> list[Incident]:
-        """Its incidents, oldest first."""
+        """Its incidents, oldest first; those of an earlier object of this name do not count."""
         found = self.cluster.api.list(Incident, self.namespace)
-        own = [item for item in found if item.spec.knowledge_beast_ref.name == self.name]
+        own = [item for item in found if item.spec.knowledge_beast_ref.uid == self.uid]
         return sorted(own, key=lambda item: item.spec.number or 0)
 
     def service_pods(self) -> Sequence[Pod]:
@@ -123,10 +124,12 @@ def library(
     policy = {"deletionPolicy": "Retain" if keep else "Delete"}
     cluster.kubectl.apply(json.dumps(profile(name, namespace, {**policy, **(spec or {})})))
     try:
+        taken = wait_for(f"the object {name}", lambda: cluster.api.get(KnowledgeBeast, name, namespace), timeout=10)
         with contextlib.ExitStack() as stack:
             wait_for(f"the Deployment {name}", lambda: cluster.api.get(Deployment, name, namespace), timeout=60,
                      explain=lambda: cluster.explain(namespace))  # fmt: skip
-            made = Library(cluster, name, namespace, stack.enter_context(cluster.reach(name, namespace)))
+            url = stack.enter_context(cluster.reach(name, namespace))
+            made = Library(cluster, name, namespace, taken.uid, url)
             made.wait_for_condition("Ready", "True", timeout=READY_SECONDS)
             made.client.ingest(load_corpus().documents)
             made.wait_until_well()
