@@ -1,0 +1,63 @@
+"""Alerting rules read only what the programs export, and fire when they should (`promtool test rules`)."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+
+from knowledgebeast_operator import runbooks
+from knowledgebeast_operator.record import metrics as operator_metrics
+from knowledgebeast_service.telemetry.metrics import TABLE
+
+RULES = Path(__file__).parents[2] / "manifests" / "monitoring" / "knowledgebeast.rules.yaml"
+
+NAME = re.compile(r"\b(?:kb|knowledgebeast|http)_[a-z_]+\b")
+HISTOGRAM_PARTS = re.compile(r"_(bucket|count|sum)$")
+
+
+def alerts() -> list[dict[str, str]]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def exported() -> set[str]:
+    operator_metrics.register(runbooks.load(), ["pods"])
+    shown = generate_latest(operator_metrics.registry()).decode()
+    by_operator = set(re.findall(r"^(knowledgebeast_[a-z_]+)", shown, flags=re.MULTILINE))
+    return {metric.name for metric in TABLE} | {HISTOGRAM_PARTS.sub("", name) for name in by_operator}
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
+def test_an_alert_reads_only_exported_metrics(alert: dict[str, str]) -> None:
+    read = {HISTOGRAM_PARTS.sub("", name) for name in NAME.findall(alert["expr"])}
+    assert read
+    assert read <= exported()
+
+
+def test_a_metric_that_nobody_exports_would_be_found() -> None:
+    assert "kb_embedding_gpu_percent" not in exported()
+
+
+def test_alerts_of_incidents_are_named_like_their_runbooks() -> None:
+    assert {runbook.name for runbook in runbooks.load()} <= {alert["alert"] for alert in alerts()}
+
+
+def promtool() -> str | None:
+    """On the PATH, or built with the local cluster."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowledgebeast" / "artifacts"
+    built = sorted(cache.glob("prometheus-*/promtool"))
+    return shutil.which("promtool") or (str(built[-1]) if built else None)
+
+
+def test_the_rules_pass_their_own_tests() -> None:
+    tool = promtool()
+    if tool is None:
+        pytest.skip("no promtool: install Prometheus, or build the local cluster once")
+    tests = RULES.with_name("knowledgebeast.rules.test.yaml")
+    done = subprocess.run([tool, "test", "rules", tests], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
