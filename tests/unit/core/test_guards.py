@@ -1,0 +1,88 @@
+"""Guards that incident 2 is exempt from: windows and cool-downs, for a runbook of lower severity."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from kb_facts import NOW, attempt, facts, failed, incident, minutes, policy, restart, situation
+from knowledgebeast_operator.core.decision import Blocked, Wait
+from knowledgebeast_operator.core.guards import CHAIN, SWITCHES, Objection, Proposal, first_objection
+from knowledgebeast_operator.core.ledger import Journal, Outcome, Severity
+from knowledgebeast_operator.core.policy import Policy
+from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
+
+HIGH = replace(RUNBOOK, severity=Severity.P1)
+
+
+def objection(
+    *, journal: Journal | None = None, policy: Policy | None = None, disruptive: bool = True
+) -> Objection | None:
+    at = situation(facts(chroma_up=False), runbook=HIGH, incident=incident(), journal=journal, policy=policy)
+    option = replace(HIGH.options[0], is_disruptive=disruptive)
+    return first_objection(Proposal(at, incident(), option, restart()))
+
+
+def windows(**changes: object) -> Policy:
+    return policy(maintenanceWindows=[{"days": ["Wed"], "start": "11:00", "duration": "2h"} | changes])
+
+
+def test_nothing_objects_to_a_first_attempt() -> None:
+    assert objection() is None
+
+
+def test_a_disruptive_option_waits_for_the_window() -> None:
+    found = objection(policy=windows(days=["Sat"]))
+    assert isinstance(found, Wait)
+    assert (found.reason, found.until) == ("OutsideMaintenanceWindow", NOW + timedelta(days=2, hours=23))
+
+
+def test_inside_the_window_it_goes_on() -> None:
+    assert objection(policy=windows()) is None
+
+
+def test_an_option_that_disturbs_nobody_needs_no_window() -> None:
+    assert objection(policy=windows(days=["Sat"]), disruptive=False) is None
+
+
+def test_an_unknown_time_zone_stops_what_depends_on_windows() -> None:
+    found = objection(policy=windows(timezone="Mars/Olympus"))
+    assert isinstance(found, Blocked)
+    assert found.reason == "InvalidPolicy"
+
+
+def test_it_cools_down_after_the_end_of_the_last_attempt() -> None:
+    last = failed(ago=minutes(5), id="demo-chroma-unreachable-0009-1")  # ended 4 min ago; the cool-down is 5 min
+    found = objection(journal=Journal(attempts=(last,)))
+    assert isinstance(found, Wait)
+    assert (found.reason, found.until) == ("CoolingDown", NOW + minutes(1))
+
+
+def test_attempts_of_other_runbooks_do_not_cool_this_one_down() -> None:
+    other = failed(ago=minutes(5), id="demo-other-0001-1", option="WarmCache")
+    assert objection(journal=Journal(attempts=(other,))) is None
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DRY_RUN, Outcome.BLOCKED])
+def test_what_was_not_carried_out_costs_no_budget(outcome: Outcome) -> None:
+    spent = failed(ago=minutes(20), id="demo-other-0001-1", option="Other", outcome=outcome)
+    assert objection(journal=Journal(attempts=(spent,)), policy=policy(budget={"maxActions": 1, "per": "1h"})) is None
+
+
+def test_the_budget_says_when_it_is_free_again() -> None:
+    first = failed(ago=minutes(51), id="demo-other-0001-1", option="Other")  # ended 50 min ago
+    second = failed(ago=minutes(21), id="demo-other-0001-2", option="Other")
+    found = objection(journal=Journal(attempts=(first, second)), policy=policy(budget={"maxActions": 2, "per": "1h"}))
+    assert isinstance(found, Wait)
+    assert (found.reason, found.until) == ("BudgetExhausted", NOW + minutes(10))
+
+
+def test_an_attempt_in_flight_elsewhere_holds_its_target() -> None:
+    found = objection(journal=Journal(attempts=(attempt(id="demo-other-0001-1", option="Other"),)))
+    assert isinstance(found, Wait)
+    assert found.reason == "TargetBusy"
+
+
+def test_the_kill_switch_is_asked_first_and_harm_before_everything_else() -> None:
+    assert SWITCHES[0].__name__ == "is_disabled"
+    assert CHAIN[0].__name__ == "has_made_things_worse"
