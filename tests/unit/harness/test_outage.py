@@ -38,7 +38,7 @@ def test_times_count_from_the_fault() -> None:
 
     assert outage.sentence() == (
         "detected after 12.0 s, restarted after 14.0 s, closed after 45.0 s; "
-        "21 queries during the outage, 20 degraded, 0 failed"
+        "20 queries during the outage, 20 degraded, 0 failed"
     )
     assert outage.recovered_after is not None
     assert abs(outage.recovered_after - 20.1) < 0.01
