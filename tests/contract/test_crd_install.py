@@ -6,11 +6,14 @@ from typing import cast
 import pytest
 import yaml
 
+from knowledgebeast_operator.cluster import kinds
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
+from knowledgebeast_operator.dependencies import WATCHED
 from knowledgebeast_operator.operands.effective import runtime_settings
 from knowledgebeast_operator.settings import CONFIG_FILE, Settings
 from knowledgebeast_service.settings import LiveSettings
 from knowledgebeast_service.settings import Settings as ServiceSettings
+from operand_objects import operands
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
@@ -109,3 +112,26 @@ def test_no_right_is_a_wildcard_or_a_way_around_the_others(folder: str, kind: st
 
 def test_there_are_rights_to_check() -> None:
     assert len(RIGHTS) > 8
+
+
+def granted(group: str, resource: str) -> set[str]:
+    """The verbs that the managed namespace's Role, or the ClusterRole, grants for a resource."""
+    matching = [rule for _, _, rule in RIGHTS if group in rule["apiGroups"] and resource in rule["resources"]]
+    return {verb for rule in matching for verb in rule["verbs"]}
+
+
+@pytest.mark.parametrize("kind", [*WATCHED, kinds.NODE], ids=lambda kind: kind.name)
+def test_whatever_is_watched_may_be_listed_and_watched(kind: kinds.Kind) -> None:
+    group = kind.api_version.rpartition("/")[0]
+    assert {"list", "watch"} <= granted(group, kind.plural)
+
+
+@pytest.mark.parametrize("kind", kinds.OPERANDS, ids=lambda kind: kind.name)
+def test_every_operand_may_be_applied_and_none_deleted(kind: kinds.Kind) -> None:
+    verbs = granted(kind.api_version.rpartition("/")[0], kind.plural)
+    assert {"create", "patch"} <= verbs
+    assert not {"delete", "update"} & verbs
+
+
+def test_every_kind_that_is_built_is_an_operand() -> None:
+    assert {kind for kind, _ in operands()} == {kind.name for kind in kinds.OPERANDS}
