@@ -21,7 +21,7 @@ from local_cluster import (
     plan,
     shell,
     status,
-)  # fmt: skip
+)
 from local_cluster.buildah import Buildah
 from local_cluster.console import Console
 from local_cluster.errors import ClusterError

@@ -71,6 +71,9 @@ PROMETHEUS = GoModule(
 )
 PAUSE = GoModule("pause", "pause", {"pause": "."}, "seconds")
 
+DAEMON_MODULES = (KUBERNETES, STORAGE)
+"""What runs beside the pods rather than in them."""
+
 MODULES = (PAUSE, KUBERNETES, STORAGE, COREDNS, PROMETHEUS)
 
 

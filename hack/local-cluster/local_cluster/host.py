@@ -31,7 +31,7 @@ PACKAGES = {  # program -> Debian package
     f"{settings.CNI_PLUGINS}/bridge": "containernetworking-plugins",
     f"{settings.CNI_PLUGINS}/portmap": "containernetworking-plugins",
 }
-GO_MINIMUM = (1, 26, 7)  # what the newest of the modules (Prometheus) asks for
+GO_MINIMUM = (1, 26, 0)  # what CoreDNS and Prometheus ask for
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

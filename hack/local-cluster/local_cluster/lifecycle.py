@@ -12,6 +12,7 @@ from pathlib import Path
 
 from local_cluster import (
     build,
+    gobuild,
     host,
     leftovers,
     loading,
@@ -25,7 +26,7 @@ from local_cluster import (
     shell,
     supervisor,
     sysctls,
-)  # fmt: skip
+)
 from local_cluster import plan as planning
 from local_cluster.api import ApiServer
 from local_cluster.artifacts import content_key
@@ -87,7 +88,8 @@ def _wanted(state: State, built: Built, files: dict[str, str]) -> Wanted:
     parts = {f"config {name}": content.encode() for name, content in files.items()}
     parts["plan"] = json.dumps(planning.plan(state)).encode()
     parts["supervisor"] = Path(supervisor.__file__).read_bytes()
-    parts["programs"] = json.dumps(sorted(str(folder) for folder in built.programs.values())).encode()
+    # The programs that run as pods are not part of it: their images change with the manifests, without a restart.
+    parts["programs"] = json.dumps([str(built.programs[module.name]) for module in gobuild.DAEMON_MODULES]).encode()
     return Wanted(settings.layout_hash(), content_key(parts))
 
 
@@ -151,8 +153,8 @@ def _link_programs(state: State, built: Built) -> None:
     if state.bin.exists():
         shutil.rmtree(state.bin)
     state.bin.mkdir()
-    for folder in built.programs.values():
-        for program in folder.iterdir():
+    for module in gobuild.DAEMON_MODULES:
+        for program in built.programs[module.name].iterdir():
             (state.bin / program.name).symlink_to(program)
 
 
