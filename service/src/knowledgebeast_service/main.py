@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
@@ -16,7 +17,7 @@ from knowledgebeast_service.background import Background
 from knowledgebeast_service.components import Components
 from knowledgebeast_service.embedding.manifest import default_models_root
 from knowledgebeast_service.embedding.model import EmbeddingModel, load_from
-from knowledgebeast_service.errors import DatabaseError
+from knowledgebeast_service.errors import DatabaseError, StartupError
 from knowledgebeast_service.ingest.accept import Ingestion
 from knowledgebeast_service.ingest.worker import IngestWorker
 from knowledgebeast_service.live_settings import LiveSettingsSource
@@ -35,6 +36,8 @@ from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.telemetry.limits import cpu_limit
 from knowledgebeast_service.telemetry.logs import set_log_level
 from knowledgebeast_service.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 SETTINGS_POLL_SECONDS = 1.0
 MIB = 1024 * 1024
@@ -65,7 +68,11 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     parts = build_components(app.state.settings)
-    await asyncio.get_running_loop().run_in_executor(None, parts.database.open)
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, parts.database.open)
+    except StartupError as error:
+        log.error("cannot start: %s", error)
+        raise
     app.state.components = parts
     _announce_routes(app, parts.metrics)
     parts.background.start("settings", _follow_settings(parts.live))
@@ -170,8 +177,10 @@ def _close_threads(parts: Components) -> None:
 def _announce_routes(app: FastAPI, metrics: Metrics) -> None:
     """Make the request counters exist before the first request, or their first increase would be invisible."""
     for route in iter_route_contexts(app.routes):
+        if not getattr(route, "include_in_schema", False):
+            continue
         for method in route.methods or ():
-            for status in (route.status_code or 200, 503):
+            for status in (getattr(route, "status_code", None) or 200, 503):
                 metrics.inc("http_requests_total", 0, method=method, path=str(route.path), status=str(status))
 
 
