@@ -54,7 +54,7 @@ STORAGE = GoModule(
         "csi-provisioner": "github.com/kubernetes-csi/external-provisioner/v5/cmd/csi-provisioner",
         "csi-resizer": "github.com/kubernetes-csi/external-resizer/cmd/csi-resizer",
     },
-    hint="about 1 minute",
+    hint="about 2 minutes",
 )
 # One module, so that CoreDNS and Prometheus share one version of the Kubernetes client and its compilation.
 _ADDON_TAGS = "remove_all_sd,enable_kubernetes_sd"  # Prometheus without the discovery of a dozen clouds

@@ -37,6 +37,7 @@ from local_cluster.paths import Cache, State
 
 STOP_SECONDS = 15.0  # the supervisor's own limits add up to 10
 START_SECONDS = 60.0
+PATIENCE_SECONDS = 15.0  # with a running cluster on a busy machine, before it is taken for broken
 POD_SECONDS = 120.0
 
 
@@ -106,7 +107,9 @@ def _is_running_as(console: Console, state: State, wanted: Wanted) -> bool:
     if _record(state) != wanted:
         console.say("the running cluster was made by another version of this tool: restarting it")
         return False
-    if readiness.api_server(ApiServer(state)):
+    try:
+        readiness.wait(console, state, "API server", lambda: readiness.api_server(ApiServer(state)), PATIENCE_SECONDS)
+    except ClusterError:
         console.say("the running cluster does not answer: restarting it")
         return False
     return True
