@@ -5,6 +5,7 @@ import logging
 import signal
 
 import kopf
+from kopf._core.engines.peering import Identity
 from prometheus_client import start_http_server
 
 from knowledgebeast_operator.cluster.client import Cluster
@@ -87,6 +88,8 @@ async def _campaign(leadership: Leadership) -> bool:
 async def _operate(dependencies: Dependencies) -> None:
     """kopf, until a signal: from here on it handles signals itself."""
     await kopf.operator(
+        # not used, as there is no peering; left out, kopf asks for the name of a user that the image does not have
+        identity=Identity(dependencies.settings.identity),
         memo=kopf.Memo(dependencies=dependencies),
         standalone=True,
         namespaces=dependencies.settings.watched_namespaces,
