@@ -1,0 +1,88 @@
+"""A Prometheus of a few lines on the loopback: it answers the operator's queries from values that a test sets."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+History = tuple[tuple[float, float], ...]
+"""(Unix time from which on it holds, value), oldest first."""
+
+
+@dataclass
+class FakePrometheus:
+    """Scrapes every second for ever; `set` changes a metric of all pods from now on."""
+
+    namespace: str
+    pods: Callable[[], list[str]]
+    delay_seconds: float = 0.0
+    status: int = 200
+    hidden: set[str] = field(default_factory=set[str])
+    queries: list[str] = field(default_factory=list[str])
+    _history: dict[str, History] = field(default_factory=dict[str, History])
+    _server: ThreadingHTTPServer | None = None
+
+    def set(self, metric: str, value: float) -> None:
+        self._history[metric] = (*self._history.get(metric, ((0.0, value),)), (time.time(), value))
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                query = parse_qs(urlsplit(self.path).query).get("query", [""])[0]
+                fake.queries.append(query)
+                time.sleep(fake.delay_seconds)
+                body = json.dumps({"status": "success", "data": fake.answer(query)}).encode()
+                self.send_response(fake.status)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def answer(self, query: str) -> dict[str, object]:
+        if query.startswith("sum by"):
+            return {"resultType": "vector", "result": self._requests()}
+        metric, _, rest = query.partition("[")
+        seconds = int(rest.removesuffix("s]"))
+        if metric in self.hidden:
+            return {"resultType": "matrix", "result": []}
+        return {"resultType": "matrix", "result": [self._stream(metric, pod, seconds) for pod in self.pods()]}
+
+    def _stream(self, metric: str, pod: str, seconds: int) -> dict[str, object]:
+        now = int(time.time())
+        values = [[float(at), str(self._value(metric, at))] for at in range(now - seconds, now + 1)]
+        return {"metric": {"__name__": metric, "namespace": self.namespace, "pod": pod}, "values": values}
+
+    def _value(self, metric: str, at: float) -> float:
+        if metric == "kb_canary_timestamp_seconds":
+            return at
+        return next((value for since, value in reversed(self._history[metric]) if since <= at), 0.0)
+
+    def _requests(self) -> list[dict[str, object]]:
+        now = time.time()
+        return [
+            {"metric": {"namespace": self.namespace, "pod": pod, "status": "200"}, "value": [now, "100"]}
+            for pod in self.pods()
+        ]
