@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 OPERATOR = Path(__file__).parents[2] / "manifests" / "operator" / "deployment.yaml"
 
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
 
 EVERYTHING_ADDED: dict[str, object] = {
     "service": {
@@ -103,8 +103,8 @@ def not_kept(sent: object, live: object, path: str = "") -> list[str]:
     ],
 )
 def test_an_operand_is_taken_as_it_is(kubectl: Kubectl, namespace: str, manifest: Manifest) -> None:
-    arguments = ("apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "--dry-run=server", "--output=json")
-    live = json.loads(kubectl.run(*arguments, "-f", "-", stdin=into(namespace, manifest)))
+    how = ("--server-side", f"--field-manager={FIELD_MANAGER}", "--dry-run=server", "--warnings-as-errors")
+    live = json.loads(kubectl.run("apply", *how, "--output=json", "-f", "-", stdin=into(namespace, manifest)))
     live["metadata"]["namespace"] = "search"
     assert not_kept(manifest, live) == []
 
