@@ -229,17 +229,25 @@ def _touches(event: dict[str, object], resource: str, name: str) -> bool:
     return (reference.get("resource"), reference.get("name"), reference.get("namespace")) == (resource, name, NAMESPACE)
 
 
-def test_a_daemon_can_be_paused_and_continued() -> None:
-    def is_paused() -> bool:
-        daemons = json.loads(_tool("status", "--json").stdout)["daemons"]
-        return next(daemon["paused"] for daemon in daemons if daemon["name"] == "kube-scheduler")
+def _daemon(name: str) -> dict[str, object]:
+    daemons: list[dict[str, object]] = json.loads(_tool("status", "--json").stdout)["daemons"]
+    return next(daemon for daemon in daemons if daemon["name"] == name)
 
+
+def test_a_daemon_can_be_paused_and_continued() -> None:
     assert _tool("signal", "kube-scheduler", "SIGSTOP").returncode == 0
     try:
-        assert is_paused()
+        assert _daemon("kube-scheduler")["paused"] is True
     finally:
         assert _tool("signal", "kube-scheduler", "SIGCONT").returncode == 0
-    eventually("the scheduler goes on", lambda: not is_paused())
+    eventually("the scheduler goes on", lambda: not _daemon("kube-scheduler")["paused"])
+
+
+def test_a_killed_daemon_is_started_again() -> None:
+    before = _daemon("csi-resizer")
+    assert _tool("signal", "csi-resizer", "SIGKILL").returncode == 0
+    eventually("the resizer runs again", lambda: _daemon("csi-resizer")["pid"] not in (0, before["pid"]))
+    assert _daemon("csi-resizer")["starts"] == cast("int", before["starts"]) + 1
 
 
 def test_the_configuration_of_prometheus_is_valid(cluster: LocalCluster, tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ def _check_go() -> None:
 
 
 def _check_filesystem(state: State) -> None:
+    if state.root.resolve().is_relative_to("/run"):
+        raise ClusterError(f"{state.root} lies in /run, of which the cluster has one of its own",
+                           "Set XDG_STATE_HOME to a folder elsewhere.")  # fmt: skip
     state.root.mkdir(parents=True, exist_ok=True)
     kind = shell.run(["stat", "--file-system", "--format=%T", state.root]).strip()
     if kind in {"overlayfs", "nfs", "tmpfs"}:

@@ -116,6 +116,11 @@ def _is_running_as(console: Console, state: State, wanted: Wanted) -> bool:
 
 
 def _stop(console: Console, state: State) -> None:
+    if other := processes.other_state(state):
+        raise ClusterError(
+            f"a local cluster with its state in {other} is running on this machine",
+            "Stop it with `down`, under the XDG_STATE_HOME or HOME that it was started with.",
+        )
     first = processes.process_one(state)
     if first is not None:
         with console.step("stopping the cluster"):

@@ -28,7 +28,7 @@ class ArchiveImage(TypedDict):
 def archive_images(archive: Path) -> dict[str, str]:
     """Reference to configuration digest ("sha256:...") of every image in a docker-archive or OCI archive."""
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:") as tar:  # as both tools write it: not compressed
             names = set(tar.getnames())
             if "manifest.json" in names:
                 manifest = cast("list[ArchiveImage]", json.loads(_member(tar, "manifest.json")))

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,17 +91,29 @@ def belonging(state: State) -> list[int]:
     """Host numbers of all processes of the cluster, whether recorded or not: those in its network namespace, and the
     supervisor of this state folder. (Containers have network namespaces of their own, but die with process 1.)
     """
+    marker = {str(state.supervisor), str(state.plan)}
+    return [pid for pid, words, is_inside in _candidates() if is_inside or marker <= words]
+
+
+def other_state(state: State) -> str:
+    """The state folder of a running cluster that is not this one ("" if none): it has the same names and addresses."""
+    suffix = str(state.supervisor.relative_to(state.root))
+    for _, words, is_inside in _candidates():
+        for word in words:
+            if is_inside and word.endswith(f"/{suffix}") and word != str(state.supervisor):
+                return word.removesuffix(f"/{suffix}")
+    return ""
+
+
+def _candidates() -> Iterator[tuple[int, set[str], bool]]:
+    """Every other process: its number, its command line, and whether it is in the cluster's network namespace."""
     inode = network.NAMESPACE_FILE.stat().st_ino if network.namespace_exists() else -1
-    marker = {str(state.supervisor).encode(), str(state.plan).encode()}
-    found: list[int] = []
     for folder in PROC.iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid() or describe(int(folder.name)) is None:
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if marker <= set(words) or (folder / "ns/net").stat().st_ino == inode:
-                found.append(int(folder.name))
-    return sorted(pid for pid in found if describe(pid) is not None)
+            words = set((folder / "cmdline").read_bytes().decode(errors="replace").split("\0"))
+            yield int(folder.name), words, (folder / "ns/net").stat().st_ino == inode
 
 
 def kill_all(state: State, timeout_seconds: float = 10.0) -> None:
