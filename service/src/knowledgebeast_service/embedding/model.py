@@ -41,6 +41,7 @@ class EmbeddingModel:
         }
         self._on_loaded: list[Callable[[Manifest], None]] = []
         self._embedder: Embedder | None = None
+        self.is_loading = True
         self.error = "the embedding model is still loading"
 
     @property
@@ -68,6 +69,7 @@ class EmbeddingModel:
             if str(error) != self.error:
                 log.error("no embeddings, keyword search and the ingest queue go on: %s", error)
             self.error = str(error)
+            self.is_loading = False
             return False
         self._embedder = embedder
         self.error = ""

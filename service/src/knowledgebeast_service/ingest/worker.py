@@ -60,8 +60,8 @@ class IngestWorker:
         self._requeue_hash: str | None = None
 
     def blocked_by(self) -> str | None:
-        """Why documents stay queued, or None."""
-        if not self._model.is_loaded:
+        """Why documents stay queued, or None; a model that is still loading is no obstacle, only a wait."""
+        if not self._model.is_loaded and not self._model.is_loading:
             return self._model.error
         return next(iter(self._errors.values()), None)
 
