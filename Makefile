@@ -35,12 +35,13 @@ test-e2e: setup-go images ## scenarios on a real cluster: KUBECONFIG's, or the l
 	@hack/e2e.sh
 
 .PHONY: lint fmt
-lint: setup ## ruff, pyright (strict), import-linter, codespell, lock file
+lint: setup ## ruff, pyright (strict), import-linter, codespell, generated docs, lock file
 	uv lock --check --quiet
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) lint-imports
 	$(RUN) codespell
+	$(RUN) python -m knowledgebeast_operator.docs --check docs/runbook-mapping.md
 	$(RUN) pyright
 fmt: setup ## format and sort imports
 	$(RUN) ruff check --fix
