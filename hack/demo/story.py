@@ -11,7 +11,7 @@ from harness.faults.chroma import Chroma
 from harness.kinds import Incident
 from harness.library import Library
 from harness.load.process import RunningLoad
-from harness.load.records import summarize
+from harness.load.records import Span, summarize, within
 from harness.objects import Pod
 from harness.outage import Outage
 from harness.screen import Mark, Screen
@@ -41,7 +41,8 @@ class Story:
         """Raises NotMetError where the story does not go as it should."""
         with self.library.load(self.folder, rate=self.rate) as load:
             self.screen.line(Mark.GOING, "load", f"{self.rate:g} searches per second, from now on")
-            wait_for("full answers", lambda: _seconds(load) >= QUIET_SECONDS, timeout=60)
+            wait_for("answers that are all complete", lambda: _is_quiet(load), timeout=60, explain=self.library.explain)
+            self.screen.line(Mark.DONE, "load", summarize(load.records()).sentence())
             self.screen.title("The incident")
             self.screen.restart_clock()
             with inject(self.library.chroma) as broken:
@@ -94,5 +95,9 @@ class Story:
         return incident if incident.is_resolved else None
 
 
-def _seconds(load: RunningLoad) -> float:
-    return summarize(load.records()).seconds
+def _is_quiet(load: RunningLoad) -> bool:
+    """Whether the last seconds brought nothing but complete answers."""
+    records = load.records()
+    end = records[-1].due
+    last = summarize(within(records, Span(end - QUIET_SECONDS, end)))
+    return last.seconds > QUIET_SECONDS - 1 and last.degraded == last.failed == 0

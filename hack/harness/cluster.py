@@ -22,6 +22,7 @@ from harness.wait import wait_for
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOCAL_CLUSTER = ROOT / "hack" / "local-cluster" / "cluster.py"
 PROXY_START_SECONDS = 15
+EXPLAINED_EVENTS, EXPLAINED_LINES = 15, 20
 COLD_START_SECONDS = 30 * 60  # the first start builds Kubernetes
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
@@ -112,10 +113,25 @@ class Cluster:
         return wait_for(f"a ready pod {name}", probe, timeout=timeout, explain=lambda: self.explain(namespace))
 
     def explain(self, namespace: str) -> str:
-        """Pods and the latest events of a namespace, for messages about what did not come."""
-        pods = [f"  {pod}" for pod in self.api.list(Pod, namespace)]
+        """Pods, the latest events, and the logs of what is not ready: for messages about what did not come."""
+        pods = self.api.list(Pod, namespace)
         events = sorted(self.api.list(KubeEvent, namespace), key=lambda event: event.metadata.creation_timestamp)
-        return "\n".join([f"pods of {namespace}:", *pods, "latest events:", *(f"  {event}" for event in events[-15:])])
+        logs = [self._log(pod, namespace) for pod in pods if not pod.is_ready]
+        return "\n".join(
+            [f"pods of {namespace}:", *(f"  {pod}" for pod in pods),
+             "latest events:", *(f"  {event}" for event in events[-EXPLAINED_EVENTS:]), *logs]
+        )  # fmt: skip
+
+    def _log(self, pod: Pod, namespace: str) -> str:
+        """The last lines, of the run before this one where there was one: that is the one that failed."""
+        previous = ["--previous"] if pod.restarts else []
+        try:
+            text = self.kubectl.run(
+                "logs", pod.name, f"--namespace={namespace}", f"--tail={EXPLAINED_LINES}", *previous
+            )
+        except CommandError as error:
+            text = str(error)
+        return f"log of {pod.name}:\n{text.rstrip()}"
 
     def close(self) -> None:
         self.api.close()

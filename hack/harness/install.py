@@ -75,7 +75,9 @@ class Installation:
         return next((pod for pod in self.pods() if holder and holder.startswith(pod.name)), None)
 
     def pods(self) -> Sequence[Pod]:
-        return self.cluster.api.list(Pod, OPERATOR_NAMESPACE, labels=OPERATOR_LABELS)
+        """Those of the operator that stay; during a rollout there are others on their way out."""
+        found = self.cluster.api.list(Pod, OPERATOR_NAMESPACE, labels=OPERATOR_LABELS)
+        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
 
     def metrics(self, pod: Pod) -> str:
         """The operator's metrics page, by way of the API server, which every cluster has."""
