@@ -136,3 +136,8 @@ def test_the_needed_go_version_is_the_newest_that_a_module_asks_for() -> None:
         return host.parse_go_version(line.replace(" ", ""))
 
     assert max(asked(module) for module in gobuild.MODULES) == host.GO_MINIMUM
+
+
+def test_the_kubernetes_that_is_built_is_the_one_that_it_says_it_is() -> None:
+    lines = (gobuild.KUBERNETES.source / "go.mod").read_text().splitlines()
+    assert f"\tk8s.io/kubernetes {settings.KUBERNETES_VERSION}" in lines
