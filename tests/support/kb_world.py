@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from kb_facts import CLOSED, NOW, OPEN, SCRAPE, container, facts, nodes, pod, unknown
+from kb_facts import CLOSED, NOW, OPEN, SCRAPE, container, facts, nodes, pod, unknown, waiting
 from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.decision import Begin, Conclude, Decision, Escalate, Open, Perform
 from knowledgebeast_operator.core.facts import Facts, Known, PerPod, Pod, Sample
@@ -22,7 +22,7 @@ from knowledgebeast_operator.custom_resource import names
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
 SERVICE_PODS = ("demo-a", "demo-b")
-PROBE_INTERVAL = timedelta(seconds=10)
+CANARY_INTERVAL = timedelta(seconds=10)
 STARTUP = timedelta(seconds=5)
 KEPT = timedelta(minutes=3)
 
@@ -61,6 +61,8 @@ class World:
     is_hung: bool = False
     restart_cures: bool = True
     has_signals: bool = True
+    is_crashed: bool = False  # the kubelet waits before it starts the container again
+    longest_probe_wait: timedelta = CANARY_INTERVAL  # an open breaker asks this rarely
     policy: Policy = field(default_factory=Policy)
     store: Store = field(default_factory=Store)
     generation: int = 1
@@ -82,17 +84,21 @@ class World:
 
     @property
     def is_up(self) -> bool:
-        return not self.is_hung and self.now >= self.started_at + STARTUP
+        return not self.is_hung and not self.is_crashed and self.now >= self.started_at + STARTUP
 
     def advance(self) -> None:
         """One scrape interval later: the service has asked Chroma, and Prometheus has scraped the service."""
         self.now += SCRAPE
-        if self.now - self._last_round >= PROBE_INTERVAL:
+        if self.now - self._last_round >= (CANARY_INTERVAL if self._is_answering else self.longest_probe_wait):
             self._last_round, self._is_answering = self.now, self.is_up
         self._breaker.append(Sample(self.now, CLOSED if self._is_answering else OPEN))
         self._rounds.append(Sample(self.now, self._last_round.timestamp()))
         self._breaker = [sample for sample in self._breaker if self.now - sample.at <= KEPT]
         self._rounds = [sample for sample in self._rounds if self.now - sample.at <= KEPT]
+
+    def start_again(self) -> None:
+        """The kubelet starts the crashed container."""
+        self.is_crashed, self.started_at = False, self.now
 
     def delete_pod(self, uid: str) -> None:
         """With a uid precondition, as the executor does: a namesake is left alone."""
@@ -121,7 +127,9 @@ class World:
 
     def _chroma_pod(self) -> Pod:
         running = container(started_at=self.started_at)
-        return pod(uid=self.uid, is_ready=self.is_up, created_at=self.started_at, container=running)
+        crashed = waiting("CrashLoopBackOff", "back-off 10s", restart_count=1, last_exit_code=137)
+        now = crashed if self.is_crashed else running
+        return pod(uid=self.uid, is_ready=self.is_up, created_at=self.started_at, container=now)
 
     def _per_pod(self, series: tuple[Sample, ...]) -> Known[PerPod]:
         return Known(dict.fromkeys(SERVICE_PODS, series), self.now)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kb_facts import policy
@@ -62,6 +62,19 @@ def test_a_fault_that_clears_by_itself_is_recorded_and_nothing_is_done() -> None
     run(world, 30)
     assert only_incident(world).resolved_at is not None
     assert world.deletions == []
+
+
+@pytest.mark.parametrize("probe_wait", [10, 30])
+@pytest.mark.parametrize("crashed_for", range(1, 9))
+def test_what_the_kubelet_restarts_is_not_restarted_again(crashed_for: int, probe_wait: int) -> None:
+    """Also when the service, whose breaker is open, has not asked the new container yet."""
+    world = World(longest_probe_wait=timedelta(seconds=probe_wait))
+    world.is_crashed = True
+    run(world, crashed_for)
+    world.start_again()
+    run(world, 40)
+    assert begun(world) == 0
+    assert not any(record.is_open for record, _ in world.store.records.values())
 
 
 def test_a_broken_index_ends_in_one_escalation_and_closes_when_a_human_has_cured_it() -> None:
@@ -160,6 +173,12 @@ def happen(world: World, what: str) -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@example([("disable", 1), ("hang", 20)])
+@example([("pause", 1), ("hang", 20)])
+@example([("dry run", 1), ("hang", 20)])
+@example([("hang", 4), ("disable", 20)])
+@example([("hang", 4), ("blind", 20)])
+@example([("incurable", 1), ("hang", 30), ("heal", 30), ("hang", 30), ("heal", 30), ("hang", 30), ("heal", 30)] * 3)
 @given(st.lists(event, min_size=3, max_size=25))
 def test_whatever_happens(events: list[tuple[str, int]]) -> None:
     world = World()
@@ -200,6 +219,19 @@ def test_a_flickering_chroma_is_restarted_three_times_an_hour_at_most() -> None:
         sum(entry.reason == "IncidentEscalated" for entry in record.timeline) <= 1
         for record, _ in world.store.records.values()
     )
+
+
+@pytest.mark.parametrize("what", ["disable", "pause", "dry run", "blind"])
+@pytest.mark.parametrize("ticks", range(12))
+def test_whenever_it_is_stopped_nothing_more_is_done(ticks: int, what: str) -> None:
+    """Also between the intent and the action."""
+    world = World()
+    world.is_hung = True
+    run(world, ticks)
+    done = len(world.deletions)
+    happen(world, what)
+    run(world, 30)
+    assert len(world.deletions) == done
 
 
 def test_a_dry_run_is_written_down_once() -> None:
