@@ -30,13 +30,18 @@ class LocalCluster:
     prometheus: str
     toolbox: str
 
+    @property
+    def program(self) -> str:
+        """The cluster's own kubectl: a machine need not have one."""
+        return str(Path(self.kubeconfig).parent / "bin/kubectl")
+
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         done = self.try_kubectl(*arguments, stdin=stdin)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def try_kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = ["kubectl", "--kubeconfig", self.kubeconfig, "--namespace", NAMESPACE, *arguments]
+        command = [self.program, "--kubeconfig", self.kubeconfig, "--namespace", NAMESPACE, *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
     def apply(self, *objects: Mapping[str, object]) -> None:
@@ -209,7 +214,7 @@ def test_the_audit_log_has_reads_of_service_accounts(cluster: LocalCluster, tmp_
     config["users"][0]["user"] = {"token": token}
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(config))
-    command = ["kubectl", "--kubeconfig", str(kubeconfig), "get", "configmap", "asked-for", "-n", NAMESPACE]
+    command = [cluster.program, "--kubeconfig", str(kubeconfig), "get", "configmap", "asked-for", "-n", NAMESPACE]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert "forbidden" in done.stderr.lower()
     recorded = [event for event in cluster.audited() if _touches(event, "configmaps", "asked-for")]

@@ -35,9 +35,8 @@ def _up() -> str:
 
 
 def _kubectl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    kubeconfig = _tool("kubeconfig").stdout.strip()
-    return subprocess.run(["kubectl", "--kubeconfig", kubeconfig, *arguments], capture_output=True, text=True,
-                          timeout=30, check=False)  # fmt: skip
+    command = [_state() / "bin/kubectl", "--kubeconfig", _state() / "kubeconfig", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def _output(*command: str) -> str:
