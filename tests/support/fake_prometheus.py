@@ -1,5 +1,6 @@
 """A Prometheus of a few lines on the loopback: it answers the operator's queries from values that a test sets."""
 
+import contextlib
 import json
 import threading
 import time
@@ -22,6 +23,8 @@ class FakePrometheus:
     pods: Callable[[], list[str]]
     delay_seconds: float = 0.0
     status: int = 200
+    body: bytes | None = None
+    redirect: str | None = None
     hidden: set[str] = field(default_factory=set[str])
     queries: list[str] = field(default_factory=list[str])
     _history: dict[str, History] = field(default_factory=dict[str, History])
@@ -43,11 +46,14 @@ class FakePrometheus:
                 query = parse_qs(urlsplit(self.path).query).get("query", [""])[0]
                 fake.queries.append(query)
                 time.sleep(fake.delay_seconds)
-                body = json.dumps({"status": "success", "data": fake.answer(query)}).encode()
-                self.send_response(fake.status)
+                body = fake.body or json.dumps({"status": "success", "data": fake.answer(query)}).encode()
+                self.send_response(302 if fake.redirect else fake.status)
+                if fake.redirect:
+                    self.send_header("Location", fake.redirect)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(ConnectionError):  # a client that has given up
+                    self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass

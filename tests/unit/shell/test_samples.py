@@ -1,0 +1,104 @@
+"""From Prometheus' answers to facts."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from knowledgebeast_operator.core.facts import Known, Unknown
+from knowledgebeast_operator.errors import PrometheusUnreachable
+from knowledgebeast_operator.signals.queries import BREAKER_STATE, REQUESTS
+from knowledgebeast_operator.signals.samples import Answer, parse
+
+NOW = datetime(2026, 1, 7, 12, 0, tzinfo=UTC)
+QUERY = "kb_canary_success_ratio[120s]"
+
+
+def stream(*values: tuple[float, str], pod: str = "a", **labels: str) -> dict[str, object]:
+    return {"metric": {"namespace": "ns", "pod": pod, **labels}, "values": [list(item) for item in values]}
+
+
+def count(value: str, status: str, pod: str = "a", namespace: str = "ns") -> dict[str, object]:
+    return {"metric": {"namespace": namespace, "pod": pod, "status": status}, "value": [0, value]}
+
+
+def answer(*streams: dict[str, object]) -> Answer:
+    return Answer(QUERY, parse(list(streams)))
+
+
+def reason(fact: object) -> str:
+    assert isinstance(fact, Unknown)
+    return fact.reason
+
+
+def test_samples_keep_the_time_of_their_scrape() -> None:
+    fact = answer(stream((1000.5, "1"), (1010.5, "0.5"))).per_pod("ns", ["a"], "ratio", NOW)
+    assert isinstance(fact, Known)
+    assert [(item.at.timestamp(), item.value) for item in fact.value["a"]] == [(1000.5, 1.0), (1010.5, 0.5)]
+
+
+def test_no_series_is_unknown_and_names_the_query() -> None:
+    fact = answer().per_pod("ns", ["a"], "ratio", NOW)
+    assert isinstance(fact, Unknown)
+    assert fact.reason == "NoSeries"
+    assert QUERY in fact.message
+
+
+def test_series_of_other_namespaces_and_pods_do_not_count() -> None:
+    others = answer(stream((1, "1"), pod="b"), {"metric": {"namespace": "x", "pod": "a"}, "values": [[1, "1"]]})
+    assert reason(others.per_pod("ns", ["a"], "ratio", NOW)) == "NoSeries"
+
+
+def test_a_pod_without_series_is_absent_beside_one_that_has_them() -> None:
+    fact = answer(stream((1, "1"))).per_pod("ns", ["a", "b"], "ratio", NOW)
+    assert isinstance(fact, Known)
+    assert set(fact.value) == {"a"}
+
+
+def test_nan_is_passed_on_for_the_core_to_judge() -> None:
+    fact = answer(stream((1, "NaN"))).per_pod("ns", ["a"], "ratio", NOW)
+    assert isinstance(fact, Known)
+    assert math.isnan(fact.value["a"][0].value)
+
+
+def test_two_series_of_one_pod_that_agree_are_one() -> None:
+    twice = answer(stream((1, "1"), (2, "NaN"), job="x"), stream((1, "1"), (2, "NaN"), (3, "0"), job="y"))
+    fact = twice.per_pod("ns", ["a"], "ratio", NOW)
+    assert isinstance(fact, Known)
+    assert len(fact.value["a"]) == 3
+
+
+def test_two_series_of_one_pod_that_differ_are_unknown() -> None:
+    twice = answer(stream((1, "1"), job="x"), stream((1, "0"), job="y"))
+    assert reason(twice.per_pod("ns", ["a"], "ratio", NOW)) == "DuplicateSeries"
+
+
+@pytest.mark.parametrize("junk", [None, {}, "text", [1], [{"metric": 3}], [{"metric": {}, "values": [["x", "1"]]}]])
+def test_what_is_no_answer_of_prometheus_is_an_error(junk: object) -> None:
+    with pytest.raises(PrometheusUnreachable):
+        parse(junk)
+
+
+def test_the_error_ratio_is_summed_over_pods() -> None:
+    fact = answer(count("90", "200"), count("5", "503", pod="b"), count("5", "404")).error_ratio("ns", ["a", "b"], NOW)
+    assert fact == Known(0.05, NOW)
+
+
+def test_no_requests_is_idle_and_not_healthy() -> None:
+    assert reason(answer(count("0", "200")).error_ratio("ns", ["a"], NOW)) == "Idle"
+
+
+def test_no_request_counter_is_not_idle() -> None:
+    assert reason(answer(count("5", "200", namespace="x")).error_ratio("ns", ["a"], NOW)) == "NoSeries"
+
+
+def test_objects_with_similar_windows_share_a_query() -> None:
+    one, other = (BREAKER_STATE.promql(timedelta(seconds=window)) for window in (125, 290))
+    assert one == other == "kb_chroma_breaker_state[300s]"
+    assert BREAKER_STATE.promql(timedelta(hours=3)) == "kb_chroma_breaker_state[10800s]"
+
+
+def test_the_request_query_is_valid_promql() -> None:
+    assert REQUESTS.promql(timedelta(minutes=2)) == (
+        'sum by (namespace, pod, status) (increase(http_requests_total{path!~"/livez|/readyz|/health|/metrics"}[120s]))'
+    )

@@ -1,0 +1,158 @@
+"""The outermost layer: a tick that fails is counted and shown, and the loop goes on."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import cast
+
+import pytest
+from prometheus_client import REGISTRY
+
+from fake_cluster import FakeCluster
+from kb_facts import NOW
+from knowledgebeast_operator import runbooks
+from knowledgebeast_operator.actions.execute import Executor
+from knowledgebeast_operator.cluster.client import Json
+from knowledgebeast_operator.cluster.kinds import KNOWLEDGE_BEAST, Kind
+from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, Meta
+from knowledgebeast_operator.cluster.watched import Indexes, Key, Watched
+from knowledgebeast_operator.errors import ClusterUnreachable
+from knowledgebeast_operator.leadership import ClusterLease, Leadership
+from knowledgebeast_operator.reconcile import Shell
+from knowledgebeast_operator.record.events import EventRecorder
+from knowledgebeast_operator.record.metrics import ObjectGauges
+from knowledgebeast_operator.serving import ObjectLoop, Wakeups
+from knowledgebeast_operator.signals.gather import Sources
+
+KEY = ("ns", "demo")
+
+
+@dataclass
+class ServingCluster(FakeCluster):
+    """Applies succeed unless a test says otherwise; `statuses` has every status that was written."""
+
+    statuses: list[Json] = field(default_factory=list[Json])
+    applied: list[str] = field(default_factory=list[str])
+    on_apply: Callable[[], None] = lambda: None
+
+    async def apply(self, kind: Kind, namespace: str, body: Json) -> Json:
+        self.on_apply()
+        self.applied.append(kind.name)
+        return self.put(kind, namespace, body)
+
+    async def merge_status(self, kind: Kind, namespace: str, name: str, status: Json, *, uid: str) -> Json:
+        self.statuses.append(status)
+        return {}
+
+    def condition(self, kind: str) -> str:
+        """`status/reason` as written last."""
+        for status in reversed(self.statuses):
+            for item in cast("list[Mapping[str, str]]", status.get("conditions") or []):
+                if item["type"] == kind:
+                    return f"{item['status']}/{item['reason']}"
+        return "absent"
+
+
+@dataclass
+class Scene:
+    cluster: ServingCluster = field(default_factory=ServingCluster)
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    objects: dict[Key, list[Watched[Json]]] = field(default_factory=dict[Key, list[Watched[Json]]])
+
+    def show(self, uid: str = "kb", **parts: object) -> None:
+        """What the watch shows of the object from now on."""
+        body = self.cluster.put(KNOWLEDGE_BEAST, "ns", {"metadata": {"name": "demo", "namespace": "ns"}, **parts}, uid)
+        self.objects[KEY] = [Watched(KNOWLEDGE_BEAST, Meta.model_validate(body["metadata"]), body)]
+
+    async def serve_until(self, probe: Callable[[], bool], *, interval_seconds: float = 0.01) -> None:
+        pods: dict[Key, list[Watched[LivePod]]] = {}
+        nodes: dict[Key, list[Watched[LiveNode]]] = {}
+        operands: dict[Key, list[Watched[LiveOperand]]] = {}
+        incidents: dict[Key, list[Watched[Json]]] = {}
+        indexes = Indexes(objects=self.objects, pods=pods, operands=operands, nodes=nodes, incidents=incidents)
+        store = ClusterLease(self.cluster, "ns", "lease", duration_seconds=15, timeout_seconds=3)
+        leadership = Leadership(store, identity="me", duration_seconds=15, renew_seconds=1)
+        shell = Shell(
+            cluster=self.cluster,
+            sources=Sources(indexes, {}, lambda namespace: True),
+            executor=Executor(self.cluster, leadership),
+            events=EventRecorder(self.cluster, "me"),
+            gauges=ObjectGauges(),
+            runbooks=runbooks.load(),
+            identity="me",
+            default_image="image",
+            incidents_kept=5,
+            incidents_max_age=timedelta(days=1),
+            clock=lambda: NOW,
+        )
+        loop = ObjectLoop(shell, self.wakeups, interval_seconds, timeout_seconds=1)
+        task = asyncio.create_task(loop.serve(KEY, "kb"))
+        try:
+            async with asyncio.timeout(5):
+                while True:
+                    if probe():
+                        break
+                    await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def errors() -> float:
+    return REGISTRY.get_sample_value("knowledgebeast_reconcile_errors_total") or 0
+
+
+async def test_a_good_object_gets_its_operands_and_every_condition() -> None:
+    scene = Scene()
+    scene.show(spec={})
+    await scene.serve_until(lambda: bool(scene.cluster.statuses))
+    assert {"Deployment", "StatefulSet", "PersistentVolumeClaim"} <= set(scene.cluster.applied)
+    assert scene.cluster.condition("SignalsAvailable").startswith("False/")
+    assert scene.cluster.condition("OperandsApplied") == "True/Applied"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ClusterUnreachable("down")])
+async def test_a_failed_tick_is_counted_and_shown_and_made_up_for(error: Exception) -> None:
+    scene, faults = Scene(), [error, error]
+
+    def fail() -> None:
+        if faults:
+            raise faults.pop()
+
+    scene.cluster.on_apply = fail
+    scene.show(spec={})
+    before = errors()
+    await scene.serve_until(lambda: scene.cluster.condition("Ready") == "Unknown/ReconcileError")
+    await scene.serve_until(lambda: scene.cluster.condition("OperandsApplied") == "True/Applied")
+    assert errors() == before + 2
+
+
+async def test_a_spec_that_cannot_be_read_is_shown_and_nothing_is_applied() -> None:
+    scene = Scene()
+    scene.show(spec={"service": {"replicas": -1}})
+    await scene.serve_until(lambda: scene.cluster.condition("Stalled") == "True/InvalidSpec")
+    assert scene.cluster.applied == []
+
+
+async def test_an_object_made_again_under_the_name_is_another_loops_matter() -> None:
+    scene = Scene()
+    scene.show(uid="another", spec={})
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await scene.serve_until(lambda: bool(scene.cluster.applied))
+
+
+async def test_an_event_wakes_the_loop_before_its_time() -> None:
+    scene = Scene()
+    scene.show(spec={"remediation": {"mode": "Disabled"}})
+    woken: list[bool] = []
+
+    def probe() -> bool:
+        if scene.cluster.statuses and not woken:
+            woken.append(True)
+            scene.show(spec={})
+            scene.wakeups.wake(KEY)
+        return bool(scene.cluster.applied)
+
+    await scene.serve_until(probe, interval_seconds=3600)
