@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+HACK = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(HACK), str(HACK / "local-cluster")]
 
 from story import Story
 

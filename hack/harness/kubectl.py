@@ -2,14 +2,21 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import CommandError
+from local_cluster import paths
 
 FIELD_MANAGER = "knowledgebeast-harness"
+
+
+def program() -> str:
+    """The machine's kubectl, else the one that the local cluster was built with."""
+    return shutil.which("kubectl") or str(paths.state().bin / "kubectl")
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Kubectl:
     kubeconfig: Path
 
     def argv(self, *arguments: str) -> list[str]:
-        return ["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments]
+        return [program(), f"--kubeconfig={self.kubeconfig}", *arguments]
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
         """Its standard output.
