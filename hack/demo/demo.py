@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-HACK = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(HACK), str(HACK / "local-cluster")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "local-cluster"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from story import Story
 
