@@ -36,8 +36,12 @@ class DrainingServer(uvicorn.Server):
             return
         loop = asyncio.get_running_loop()
         self._set_draining()
-        self._draining = loop.call_later(self._drain_seconds, super().handle_exit, sig, frame)
+        self._draining = loop.call_later(self._drain_seconds, self._stop)
         log.info("SIGTERM: not ready any more, serving for %g s more", self._drain_seconds)
+
+    def _stop(self) -> None:
+        # Not by way of uvicorn's handler, which would raise the signal again at the end: this is an orderly exit.
+        self.should_exit = True
 
     def _set_draining(self) -> None:
         application = self.config.app

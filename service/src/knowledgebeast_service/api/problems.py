@@ -1,11 +1,11 @@
 """Errors as application/problem+json (RFC 9457). Every error answer of the service is made here."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import cast
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -30,7 +30,8 @@ def problem(
 ) -> Response:
     """An error answer; `extensions` become further members (RFC 9457, section 3.2)."""
     content = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    body = orjson.dumps(content | {"instance": path} | extensions, default=str)
+    # The json module, because a message may quote text of the caller that orjson refuses (half a surrogate pair).
+    body = json.dumps(content | {"instance": path} | extensions, default=str)
     return Response(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from knowledgebeast_service.search.pipeline import Mode
 
@@ -11,21 +11,37 @@ MAX_TOP_K = 100
 MAX_WINDOW = 1000  # offset + top_k: how deep the rankings are
 
 
+def _storable(value: str) -> str:
+    """JSON can carry half a surrogate pair, which is no character and cannot be stored."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode (a lone surrogate was found)") from None
+    return value
+
+
 def _without_nul(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not contain NUL characters")
+    return _storable(value)
+
+
+def _float_only(value: object) -> object:
+    """An integer too large for 64 bits must not come in as a rounded float."""
+    if isinstance(value, int):
+        raise ValueError("must be a 64-bit integer or a floating point number")
     return value
 
 
 ProjectName = Annotated[str, StringConstraints(pattern=PROJECT_PATTERN)]
-DocumentId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,256}$")]
+DocumentId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,256}$"), AfterValidator(_storable)]
 QueryText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), AfterValidator(_without_nul)
 ]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_without_nul)]
 Text = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_without_nul)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
+Number = Annotated[float, BeforeValidator(_float_only), Field(strict=True, allow_inf_nan=False)]
 Scalar = Annotated[bool, Field(strict=True)] | Integer | Number | Text | None
 Metadata = Annotated[dict[Key, Scalar | list[Scalar]], Field(max_length=64)]
 
@@ -35,8 +51,9 @@ class _Request(BaseModel):
 
 
 class DocumentIn(_Request):
-    text: str
-    title: Annotated[str, StringConstraints(max_length=1000)] = ""
+    # A NUL or an empty text is refused for the one document, not for the whole request.
+    text: Annotated[str, AfterValidator(_storable)]
+    title: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_storable)] = ""
     id: DocumentId | None = Field(default=None, description="Made from the content when absent.")
     metadata: Metadata = Field(default_factory=dict)
 

@@ -1,10 +1,9 @@
 """JSON logs, one object a line, with the fields that the runbook's searches use."""
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
-
-import orjson
 
 from knowledgebeast_service.settings import LogLevel
 
@@ -38,7 +37,7 @@ class JsonFormatter(logging.Formatter):
             error = record.exc_info[1]
             entry |= {"error_type": type(error).__name__, "error": str(error)}
             entry["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode()
+        return json.dumps(entry, default=str)
 
 
 def configure_logging(level: LogLevel) -> None:

@@ -1,0 +1,254 @@
+"""Real parts on free ports of 127.0.0.1: `knowledgebeast serve`, `chroma run`, the real model, real SQLite."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from knowledgebeast_service.embedding.build.folder import MODEL_HASH, build_model_folder
+from knowledgebeast_service.embedding.manifest import default_models_root
+
+START_SECONDS = 40.0
+STOP_SECONDS = 15.0
+BIN = Path(sys.executable).parent
+# Short intervals: what takes a minute in production takes seconds here, by the same code.
+FAST = {
+    "RATE_LIMIT_PER_MINUTE": "0",
+    "CHROMA_TIMEOUT_SECONDS": "0.5",
+    "CHROMA_PROBE_INTERVAL_SECONDS": "1",
+    "CANARY_INTERVAL_SECONDS": "0.5",
+    "DRAIN_SECONDS": "0",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+
+
+@dataclass
+class Process:
+    """A program of ours in the background; always ended, by its own pid."""
+
+    arguments: list[str]
+    log: Path
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.running = subprocess.Popen(
+                self.arguments, stdout=log, stderr=log, env=os.environ | self.environment, cwd=self.log.parent
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.running is not None
+        self.running.send_signal(number)
+
+    def kill(self) -> None:
+        if self.running is not None:
+            self.running.kill()
+            self.running.wait(STOP_SECONDS)
+            self.running = None
+
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        assert self.running is not None
+        return self.running.poll()
+
+
+class Chroma(Process):
+    """`chroma run` on a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{self.port}"
+        arguments = [str(BIN / "chroma"), "run", "--path", str(folder), "--host", "127.0.0.1"]
+        super().__init__([*arguments, "--port", str(self.port)], folder.with_suffix(".log"))
+
+    def start(self) -> None:
+        super().start()
+        wait_until(self.answers, "Chroma answers")
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/api/v2/heartbeat", timeout=1).is_success
+        except httpx.HTTPError:
+            return False
+
+
+class Service(Process):
+    """`knowledgebeast serve` on a folder."""
+
+    def __init__(self, folder: Path, log: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = FAST | {"DATA_DIR": str(folder), "PORT": str(self.port)} | settings
+        super().__init__([str(BIN / "knowledgebeast"), "serve"], log, environment)
+
+    def start(self, *, ready: bool = True) -> None:
+        super().start()
+        if ready:
+            wait_until(lambda: self.status("/readyz") == 200, "the service is ready")
+
+    def status(self, path: str) -> int:
+        try:
+            return httpx.get(self.url + path, timeout=5).status_code
+        except httpx.HTTPError:
+            return 0
+
+    def get(self, path: str, **parameters: Any) -> httpx.Response:
+        return httpx.get(self.url + path, params=parameters, timeout=30)
+
+    def query(self, project: str, text: str, **parameters: Any) -> dict[str, Any]:
+        response = self.get(f"/api/v1/query/{project}", q=text, **parameters)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def found(self, project: str, text: str, **parameters: Any) -> list[str]:
+        return [result["document_id"] for result in self.query(project, text, **parameters)["results"]]
+
+    def ingest(self, project: str, documents: dict[str, str], *, wait: bool = True) -> dict[str, Any]:
+        body = {"project": project, "documents": [{"id": one, "text": text} for one, text in documents.items()]}
+        response = httpx.post(f"{self.url}/api/v1/ingest", params={"wait": wait}, json=body, timeout=60)
+        assert response.status_code == 202, response.text
+        return response.json()
+
+    def health(self, component: str) -> str:
+        return self.get("/health").json()["components"][component]["status"]
+
+    def metric(self, series: str) -> float:
+        """Value of a series, written as it is exported."""
+        for line in self.get("/metrics").text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == series:
+                return float(value)
+        raise AssertionError(f"{series} is not exported")
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    folder = default_models_root() / MODEL_HASH
+    build_model_folder(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def module_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[list[Process]]:
+    """Everything in the list is ended after the module, stopped ones too."""
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def chroma(module_path: Path, processes: list[Process]) -> Chroma:
+    server = Chroma(module_path / "chroma")
+    processes.append(server)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def make_service(module_path: Path, processes: list[Process], model_dir: Path) -> Callable[..., Service]:
+    """Makes services, by default all on one data folder; not started."""
+
+    def make(folder: str = "data", **settings: str) -> Service:
+        log = module_path / f"service-{len(processes)}.log"
+        service = Service(module_path / folder, log, **({"MODEL_DIR": str(model_dir)} | settings))
+        processes.append(service)
+        return service
+
+    return make
+
+
+@dataclass
+class Load:
+    """What an open-model load (constant rate, whatever the answers) has seen."""
+
+    statuses: list[int] = field(default_factory=list[int])
+    degraded: int = 0
+    seconds: list[float] = field(default_factory=list[float])
+    errors: list[str] = field(default_factory=list[str])
+
+
+Loader = Callable[[str, float, Callable[[], Awaitable[None]]], Awaitable[Load]]
+
+
+@pytest.fixture
+def load_during() -> Loader:
+    """Sends GET requests at a constant rate while something else goes on."""
+
+    async def run(url: str, rate: float, meanwhile: Callable[[], Awaitable[None]]) -> Load:
+        load = Load()
+        running = True
+        async with _client() as client, asyncio.TaskGroup() as requests:
+
+            async def one(number: int) -> None:
+                started = time.perf_counter()
+                try:
+                    response = await client.get(url.replace("NUMBER", str(number)))
+                except httpx.HTTPError as error:
+                    load.errors.append(f"{type(error).__name__} {error}")
+                    return
+                load.seconds.append(time.perf_counter() - started)
+                load.statuses.append(response.status_code)
+                load.degraded += response.status_code == 200 and response.json()["degraded_mode"]
+
+            async def arrivals() -> None:
+                number, due = 0, time.perf_counter()
+                while running:
+                    requests.create_task(one(number))
+                    number, due = number + 1, due + 1 / rate
+                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
+
+            arriving = asyncio.create_task(arrivals())
+            try:
+                await meanwhile()
+            finally:
+                running = False
+                await arriving
+        return load
+
+    return run
+
+
+def _client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(timeout=20, limits=httpx.Limits(max_connections=200, max_keepalive_connections=20))
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with _client() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., None]:
+    return wait_until

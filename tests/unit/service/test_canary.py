@@ -1,0 +1,207 @@
+"""Verdicts of the canaries over a store that fails in each of the known ways; the database is real."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from knowledgebeast_service.errors import CollectionMissingError, VectorStoreError
+from knowledgebeast_service.search import canary
+from knowledgebeast_service.search.canary import CanaryRounds, Round
+from knowledgebeast_service.search.vector_store import Matrix, Neighbour, collection_name
+from knowledgebeast_service.settings import LiveSettings
+from knowledgebeast_service.storage import ingest_queue
+from knowledgebeast_service.storage.database import Database
+from knowledgebeast_service.storage.documents import delete_document, require_project, upsert_documents
+from knowledgebeast_service.storage.records import PreparedChunk, PreparedDocument, Project, Vector
+
+MODEL = "0123456789abcdef"
+
+
+@dataclass
+class FakeStore:
+    """Exact search over what was upserted; `fault` may raise or change the answers."""
+
+    collections: dict[str, dict[int, Vector]] = field(default_factory=dict[str, dict[int, Vector]])
+    fault: Callable[[str, list[list[Neighbour]]], list[list[Neighbour]]] = lambda _name, answers: answers
+    asked: list[str] = field(default_factory=list[str])
+    probe_error: VectorStoreError | None = None
+
+    async def query(
+        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
+    ) -> list[list[Neighbour]]:
+        self.asked.append(collection)
+        if collection not in self.collections:
+            raise CollectionMissingError("missing")
+        stored = self.collections[collection]
+        ids = np.array(list(stored))
+        distances = 1 - vectors @ np.stack(list(stored.values())).T
+        order = np.argsort(distances, axis=1, kind="stable")[:, :limit]
+        answers = [
+            [Neighbour(int(ids[place]), float(row[place])) for place in places]
+            for row, places in zip(distances, order, strict=True)
+        ]
+        return self.fault(collection, answers)
+
+    async def upsert(self, collection: str, chunk_ids: Sequence[int], vectors: Matrix, timeout_seconds: float) -> None:
+        self.collections.setdefault(collection, {}).update(zip(chunk_ids, vectors, strict=True))
+
+    async def delete(self, collection: str, chunk_ids: Sequence[int], timeout_seconds: float) -> None: ...
+    async def has_collection(self, collection: str, timeout_seconds: float) -> bool:
+        return collection in self.collections
+
+    async def create_collection(self, collection: str, timeout_seconds: float) -> None: ...
+    async def drop_collection(self, collection: str, timeout_seconds: float) -> None: ...
+    async def probe(self, timeout_seconds: float) -> None:
+        if self.probe_error:
+            raise self.probe_error
+
+    async def close(self) -> None: ...
+
+
+@dataclass
+class World:
+    """A database, a store that agrees with it, and the rounds over both."""
+
+    database: Database
+    store: FakeStore
+    missing: list[str]
+    rounds: CanaryRounds
+
+    def add(self, name: str, vectors: list[Vector]) -> Project:
+        """A project with one document for each vector, published."""
+        documents = [
+            PreparedDocument(f"d{number}", "", "{}", (PreparedChunk("x", {"x": 1}),)) for number in range(len(vectors))
+        ]
+        self.database.write_now(lambda connection: upsert_documents(connection, name, documents))
+        items = self.database.write_now(lambda connection: ingest_queue.lease(connection, ["embed"], "w", 1000))
+        by_chunk = {item.chunk_id: vector for item, vector in zip(items, vectors, strict=True)}
+        self.database.write_now(lambda connection: ingest_queue.store_vectors(connection, MODEL, items, by_chunk, "w"))
+        items = self.database.write_now(lambda connection: ingest_queue.lease(connection, ["publish"], "w", 1000))
+        stored = self.database.read_now(lambda connection: ingest_queue.vectors_to_publish(connection, MODEL, items))
+        project = self.database.read_now(lambda connection: require_project(connection, name))
+        self.store.collections[collection_name(project.uid, MODEL)] = stored
+        self.database.write_now(lambda connection: ingest_queue.complete(connection, items, "w"))
+        return project
+
+    async def round(self, *projects: Project) -> Round:
+        return await self.rounds.run(list(projects), MODEL)
+
+
+@pytest.fixture
+def world(database: Database, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(canary, "RETRY_PAUSE_SECONDS", 0.0)
+    store, missing = FakeStore(), list[str]()
+
+    async def on_missing(project: Project, _model_hash: str) -> None:
+        missing.append(project.name)
+
+    return World(database, store, missing, CanaryRounds(store, database, LiveSettings, on_missing))
+
+
+def vectors(count: int, seed: int = 1) -> list[Vector]:
+    values = np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32)
+    return list(values / np.linalg.norm(values, axis=1, keepdims=True))
+
+
+def lose(share: float) -> Callable[[str, list[list[Neighbour]]], list[list[Neighbour]]]:
+    """Answers that lack their best hits for a share of the questions: a torn index."""
+
+    def fault(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        lost = round(len(answers) * share)
+        return [list[Neighbour]() for _ in range(lost)] + answers[lost:]
+
+    return fault
+
+
+async def test_a_whole_collection_passes(world: World) -> None:
+    assert (await world.round(world.add("p", vectors(30)), world.add("q", vectors(1, seed=2)))).ratio == 1
+    assert len(world.store.asked) == 2
+
+
+async def test_a_torn_index_fails_although_it_answers(world: World) -> None:
+    project = world.add("p", vectors(100))
+    world.store.fault = lose(0.5)
+    result = await world.round(project)
+    assert not result.is_passing
+    assert 0.4 <= result.ratio <= 0.6
+    assert "project 'p'" in result.reason
+
+
+async def test_one_fault_in_twenty_is_the_noise_of_an_approximate_index(world: World) -> None:
+    project = world.add("p", vectors(500))
+    world.store.fault = lambda _name, answers: [[], *answers[1:]]
+    assert (await world.round(project)).is_passing
+
+
+async def test_an_identical_vector_in_its_place_is_as_good(world: World) -> None:
+    """Thirty copies of one text: the ten nearest need not hold the very chunk that was asked with."""
+    project = world.add("p", vectors(1) * 30)
+    assert (await world.round(project)).ratio == 1
+
+
+async def test_a_missing_collection_fails_at_once_and_is_reported(world: World) -> None:
+    project = world.add("p", vectors(5))
+    world.store.collections.clear()
+    result = await world.round(project)
+    assert result.ratio == 0
+    assert "does not exist" in result.reason
+    assert (world.missing, len(world.store.asked)) == (["p"], 1)
+
+
+async def test_a_fault_that_clears_on_retry_is_none(world: World) -> None:
+    project = world.add("p", vectors(5))
+    calls: list[int] = []
+
+    def first_call_fails(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise VectorStoreError("Failed to apply logs to the hnsw segment writer")
+        return answers
+
+    world.store.fault = first_call_fails
+    assert (await world.round(project)).ratio == 1
+    assert len(calls) == 2
+
+
+async def test_a_store_that_is_away_costs_its_time_outs_once_not_for_each_collection(world: World) -> None:
+    projects = [world.add(f"p{number}", vectors(3, number)) for number in range(5)]
+
+    def away(_name: str, _answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        raise VectorStoreError("no answer within 1 s")
+
+    world.store.fault = away
+    result = await world.round(*projects)
+    assert (result.ratio, result.reason) == (0.0, "no answer within 1 s")
+    assert len(world.store.asked) == 1 + canary.RETRIES
+
+
+async def test_every_collection_gets_its_turn_and_a_failing_one_every_turn(world: World) -> None:
+    projects = [world.add(f"p{number:02}", vectors(2, number)) for number in range(20)]
+    torn = collection_name(projects[0].uid, MODEL)
+    half = lose(0.5)
+    world.store.fault = lambda name, answers: half(name, answers) if name == torn else answers
+    ratios = [(await world.round(*projects)).ratio for _ in range(4)]
+    assert ratios == [0.5] * 4
+    assert len(set(world.store.asked)) == 20
+    world.store.fault = lambda _name, answers: answers
+    assert (await world.round(*projects)).ratio == 1
+
+
+async def test_without_vectors_a_read_through_chromas_database_decides(world: World) -> None:
+    assert await world.rounds.run([], None) == Round(1.0)
+    world.store.probe_error = VectorStoreError("status 500")
+    assert await world.rounds.run([], MODEL) == Round(0.0, "status 500")
+
+
+async def test_a_chunk_deleted_while_it_was_asked_for_says_nothing(world: World) -> None:
+    project = world.add("p", vectors(2))
+
+    def delete_meanwhile(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        world.store.fault = lambda _name, answers: answers
+        world.database.write_now(lambda connection: delete_document(connection, "p", "d0"))
+        return [[neighbour for neighbour in answer if neighbour.chunk_id != 1] for answer in answers]
+
+    world.store.fault = delete_meanwhile
+    assert (await world.round(project)).ratio == 1
