@@ -5,6 +5,7 @@ time; then Chroma breaks, and the operator heals it. Nothing is a mock, and what
 """
 
 import argparse
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from harness.errors import HarnessError
 from harness.faults.chroma import Chroma
 from harness.images import load_images
 from harness.install import Installation, Monitoring
+from harness.kubectl import program
 from harness.library import Library, library
 from harness.objects import Pod
 from harness.screen import Mark, Screen
@@ -124,6 +126,7 @@ def _next_steps(screen: Screen, cluster: Cluster, made: Library, incident: str) 
     screen.title("What to type next")
     lines = [
         f"export KUBECONFIG={cluster.kubectl.kubeconfig}",
+        "" if shutil.which("kubectl") else f"alias kubectl={program()}",
         f"kubectl get kb,kbi -n {NAMESPACE}",
         f"kubectl describe kb {NAME} -n {NAMESPACE}            # conditions, and a summary in four lines",
         f"kubectl get events -n {NAMESPACE} --field-selector involvedObject.name={incident}",

@@ -1,10 +1,13 @@
 """Our two images, in a cluster."""
 
+import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.cluster import LOCAL_CLUSTER, ROOT, Cluster
 from harness.errors import CommandError, UnsuitableClusterError
@@ -36,15 +39,26 @@ def load_images(cluster: Cluster, environment: Mapping[str, str] = os.environ) -
     given = [environment.get(f"{name.upper()}_IMAGE") for name in NAMES]
     if all(given):
         return Images(*(reference or "" for reference in given))
-    for archive in _build("archive"):
-        command = _loading(cluster, archive)
+    archives = [Path(line) for line in _archives()]
+    for archive in archives:
+        command = _loading(cluster, str(archive))
         if command is None:
             raise UnsuitableClusterError(
                 f"the context {cluster.context!r} is neither kind nor k3d, so its nodes have to pull the images: push "
                 "them to a registry that they reach, and set OPERATOR_IMAGE and SERVICE_IMAGE to the references"
             )
         _run(command, LOAD_SECONDS)
-    return Images(*_build("reference"))
+    return Images(*(reference_in(archive) for archive in archives))
+
+
+def reference_in(archive: Path) -> str:
+    """The name of the image in a docker-archive. What was loaded is what is used, whatever changes in the source."""
+    with tarfile.open(archive) as tar:
+        manifest = tar.extractfile("manifest.json")
+        if manifest is None:
+            raise CommandError(f"{archive} is no image archive")
+        tags: list[str] = json.load(manifest)[0]["RepoTags"]
+    return tags[0]
 
 
 def _loading(cluster: Cluster, archive: str) -> list[str] | None:
@@ -59,9 +73,9 @@ def _loading(cluster: Cluster, archive: str) -> list[str] | None:
     return commands.get(kind)
 
 
-def _build(command: str) -> list[str]:
+def _archives() -> list[str]:
     """One line for each of `NAMES`; progress goes to standard error."""
-    argv = [sys.executable, str(BUILD), command, *NAMES]
+    argv = [sys.executable, str(BUILD), "archive", *NAMES]
     done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS, check=False)
     if done.returncode != 0:
         raise CommandError("the images could not be built (see above)")
