@@ -105,7 +105,6 @@ def build_components(settings: Settings) -> Components:
     replica = KeywordReplica(database)
     model = EmbeddingModel(partial(load_from, settings.model_dir, default_models_root(), cpu_limit()), metrics)
     store = _vector_store(settings, metrics)
-    worker = IngestWorker(database, model, store, limits)
 
     def breaker_changed(state: BreakerState, reason: str) -> None:
         vector_health.breaker_changed(state, reason)
@@ -117,6 +116,7 @@ def build_components(settings: Settings) -> Components:
         longest_wait_seconds=lambda: limits().chroma_probe_interval_seconds,
         on_change=breaker_changed,
     )
+    worker = IngestWorker(database, model, store, breaker, limits)
     rounds = CanaryRounds(store, database, limits, worker.refill)
     vector_health = VectorHealth(rounds, breaker, replica, database, limits, metrics)
     answers = LruCache[QueryKey, Answer](0, 0, _answer_bytes, _cache_observer(metrics, "query"))
@@ -170,7 +170,7 @@ async def _close(parts: Components) -> None:
 
 
 def _close_threads(parts: Components) -> None:
-    for closing in (parts.ingestion, parts.pipeline, parts.model, parts.replica, parts.database):
+    for closing in (parts.ingestion, parts.pipeline, parts.model, parts.replica, parts.worker, parts.database):
         closing.close()
 
 

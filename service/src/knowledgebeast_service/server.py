@@ -34,9 +34,12 @@ class DrainingServer(uvicorn.Server):
         if sig != signal.SIGTERM or self._draining is not None or not self.started:
             super().handle_exit(sig, frame)
             return
-        loop = asyncio.get_running_loop()
+        # A signal handler runs between two instructions of anything: leave the work to the loop.
+        asyncio.get_running_loop().call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
         self._set_draining()
-        self._draining = loop.call_later(self._drain_seconds, self._stop)
+        self._draining = asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
         log.info("SIGTERM: not ready any more, serving for %g s more", self._drain_seconds)
 
     def _stop(self) -> None:

@@ -8,6 +8,7 @@ from knowledgebeast_service.components import Components
 from knowledgebeast_service.errors import DatabaseError
 from knowledgebeast_service.storage import queries
 from knowledgebeast_service.storage.connection import Connection
+from knowledgebeast_service.storage.ingest_queue import newest_model_hash
 from knowledgebeast_service.telemetry.limits import anonymous_memory_bytes, memory_limit_bytes
 
 PROJECT_SERIES = 200
@@ -43,5 +44,6 @@ def _from_database(connection: Connection, parts: Components, model_hash: str) -
     metrics = parts.metrics
     metrics.set("kb_ingest_queue_documents", queries.queue_length(connection))
     metrics.set("kb_index_lag", max(0, queries.change_head(connection) - parts.replica.snapshot.seq))
-    counts = queries.vectors_by_project(connection, model_hash, PROJECT_SERIES)
+    stored_hash = model_hash or newest_model_hash(connection) or ""
+    counts = queries.vectors_by_project(connection, stored_hash, PROJECT_SERIES)
     metrics.replace("kb_collection_vectors", {(name,): count for name, count in counts})

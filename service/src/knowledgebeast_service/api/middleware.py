@@ -48,6 +48,7 @@ class ObserveMiddleware:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if REQUEST_ID.match(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
         components = components_of(scope)
         started = time.perf_counter()
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value

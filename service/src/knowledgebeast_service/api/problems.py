@@ -81,10 +81,11 @@ def _known(request: Request, error: Exception) -> Response:
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    request_id = str(request.state.request_id)
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"request_id": request_id})
     _note(request, error, str(error))
-    detail = "The service failed in a way that it does not know. The log has the details under the request id."
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, path=request.url.path)
+    detail = f"The service failed in a way that it does not know. The log has more under request_id {request_id}."
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, path=request.url.path, request_id=request_id)
 
 
 def _note(request: Request, error: Exception, message: str) -> None:

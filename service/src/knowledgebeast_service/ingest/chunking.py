@@ -9,6 +9,8 @@ WORD = re.compile(r"\S+\s*|\s+")
 WORD_OR_SIGN = re.compile(r"\w+|[^\w\s]")
 # Without a tokenizer to ask: word pieces of English text hold about four letters; three is on the safe side.
 LETTERS_IN_A_TOKEN = 3
+# Letters of a piece that is over any budget without counting: a tokenizer takes seconds for a sentence of megabytes.
+LONGEST_COUNTED = 8192
 
 CountTokens = Callable[[Sequence[str]], "list[int] | None"]
 
@@ -16,16 +18,16 @@ CountTokens = Callable[[Sequence[str]], "list[int] | None"]
 def split_text(text: str, budget: int, count_tokens: CountTokens) -> list[str]:
     """Chunks of at most `budget` tokens each, in order; an empty text is one empty chunk."""
     sentences = [piece for piece in _cut(text, SENTENCE_END) if piece]
-    chunks: list[str] = []
+    chunks: list[list[str]] = []
     used = 0
     for piece, tokens in _fitting(sentences, budget, count_tokens):
         if chunks and used + tokens <= budget:
-            chunks[-1] += piece
+            chunks[-1].append(piece)
             used += tokens
         else:
-            chunks.append(piece)
+            chunks.append([piece])
             used = tokens
-    return chunks or [text]
+    return ["".join(pieces) for pieces in chunks] or [text]
 
 
 def estimate_tokens(texts: Sequence[str]) -> list[int]:
@@ -35,8 +37,11 @@ def estimate_tokens(texts: Sequence[str]) -> list[int]:
 
 def _fitting(pieces: list[str], budget: int, count_tokens: CountTokens) -> Iterator[tuple[str, int]]:
     """(piece, tokens), with pieces over the budget cut into words, and words over it into letters."""
-    for piece, tokens in zip(pieces, _count(pieces, count_tokens), strict=True):
-        if tokens <= budget:
+    short = [piece for piece in pieces if len(piece) <= LONGEST_COUNTED]
+    counts = iter(_count(short, count_tokens))
+    for piece in pieces:
+        tokens = next(counts) if len(piece) <= LONGEST_COUNTED else None
+        if tokens is not None and tokens <= budget:
             yield piece, tokens
         elif len(words := WORD.findall(piece)) > 1:
             yield from _fitting(words, budget, count_tokens)

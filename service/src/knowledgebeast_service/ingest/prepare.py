@@ -45,8 +45,8 @@ def refusal(document: IncomingDocument, largest_bytes: float) -> str | None:
 
 
 def searchable_text(title: str, text: str) -> str:
-    """What is embedded and analysed of a chunk."""
-    return f"{title}\n{text.strip()}" if title else text.strip()
+    """What is embedded and analysed of a chunk; runs of blanks mean nothing to either and may be megabytes."""
+    return " ".join(f"{title}\n{text}".split())
 
 
 def prepare(document: IncomingDocument, count_tokens: CountTokens) -> PreparedDocument:

@@ -24,6 +24,7 @@ from knowledgebeast_service.errors import (
     VectorStoreError,
 )
 from knowledgebeast_service.ingest.prepare import searchable_text
+from knowledgebeast_service.resilience.breaker import CircuitBreaker
 from knowledgebeast_service.resilience.retry import backoff_seconds
 from knowledgebeast_service.search.vector_store import VectorStore, collection_name
 from knowledgebeast_service.settings import LiveSettings
@@ -47,11 +48,17 @@ class IngestWorker:
     """Runs both stages; `blocked_by` says what is in the way."""
 
     def __init__(
-        self, database: Database, model: EmbeddingModel, store: VectorStore, settings: Callable[[], LiveSettings]
+        self,
+        database: Database,
+        model: EmbeddingModel,
+        store: VectorStore,
+        breaker: CircuitBreaker,
+        settings: Callable[[], LiveSettings],
     ) -> None:
         self._database = database
         self._model = model
         self._store = store
+        self._breaker = breaker
         self._settings = settings
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._wakes = {"embed": asyncio.Event(), "publish": asyncio.Event()}
@@ -63,7 +70,16 @@ class IngestWorker:
         """Why documents stay queued, or None; a model that is still loading is no obstacle, only a wait."""
         if not self._model.is_loaded and not self._model.is_loading:
             return self._model.error
+        if not self._breaker.is_closed:
+            return f"Chroma: {self._breaker.reason}"
         return next(iter(self._errors.values()), None)
+
+    def close(self) -> None:
+        """Give back the leases, or the documents would wait for them to end."""
+        try:
+            self._database.write_now(lambda connection: ingest_queue.release_all(connection, self._owner))
+        except DatabaseError as error:
+            log.warning("leases end by themselves, they could not be given back: %s", error)
 
     def wake(self) -> None:
         """There may be something to do, or a reason to try again."""

@@ -83,6 +83,8 @@ class KeywordReplica:
             view = self.snapshot.by_name.get(project)
             return view is not None and view.project.seq >= min_seq
 
+        if is_there():
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_seconds), self._advanced:
                 await self._advanced.wait_for(is_there)

@@ -45,6 +45,14 @@ def release(connection: Connection, items: Sequence[QueueItem], owner: str) -> N
     )
 
 
+def release_all(connection: Connection, owner: str) -> None:
+    """Give back everything that a worker holds, when it leaves in good order."""
+    connection.execute(
+        "UPDATE ingest_queue SET lease_owner = NULL, lease_until = 0 WHERE lease_owner = ?",
+        (owner,),
+    )
+
+
 def texts_to_embed(connection: Connection, items: Sequence[QueueItem]) -> dict[int, tuple[str, str]]:
     """(title, text) by chunk id, of the chunks that still exist."""
     rows = connection.rows(
