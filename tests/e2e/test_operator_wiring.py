@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api_proxy import ApiProxy
 from fake_prometheus import FakePrometheus
 from harness.audit import AuditLog, Call, now, pod_deletions
 from harness.cluster import Cluster
@@ -25,6 +26,7 @@ from operator_process import LEASE_SECONDS, RENEW_SECONDS, OperatorProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
+CRDS = Path(__file__).parents[2] / "crds"
 NAME = "wired"
 NOWHERE = {"knowledgebeast.io/test": "nowhere"}
 LABELS = f"knowledgebeast.io/name={NAME}"
@@ -47,12 +49,15 @@ SPEC = {
     },
 }
 
-StartOperator = Callable[[str], OperatorProcess]
+StartOperator = Callable[..., OperatorProcess]
 
 
 @pytest.fixture(scope="module")
 def namespace(cluster: Cluster) -> Generator[str]:
     name = f"wiring-{uuid.uuid4().hex[:8]}"
+    cluster.kubectl.run("apply", "-k", str(CRDS))
+    kinds = [f"crd/{kind}.knowledgebeast.io" for kind in ("knowledgebeasts", "incidents")]
+    cluster.kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *kinds)
     cluster.kubectl.run("create", "namespace", name)
     yield name
     for item in cluster.api.list(KnowledgeBeast, name):  # no operator is left to take the finalizer off
@@ -78,27 +83,41 @@ def start_operator(
     started: list[OperatorProcess] = []
     folder = tmp_path_factory.mktemp("operators")
 
-    def start(identity: str) -> OperatorProcess:
-        log: Path = folder / f"{identity}.log"
-        kubeconfig = cluster.kubectl.kubeconfig
-        made = OperatorProcess(f"{identity}-{namespace}", namespace, kubeconfig, prometheus.url, log).start()
+    def start(identity: str, kubeconfig: Path | None = None, **environment: str) -> OperatorProcess:
+        made = OperatorProcess(
+            f"{identity}-{namespace}",
+            namespace,
+            kubeconfig or cluster.kubectl.kubeconfig,
+            prometheus.url,
+            folder / f"{identity}.log",
+            environment,
+        )
         started.append(made)
-        return made
+        return made.start()
 
     yield start
     for process in started:
         process.end()
 
 
+@pytest.fixture(scope="module")
+def operators(start_operator: StartOperator) -> list[OperatorProcess]:
+    """The operators that `operator` has started; the last one is used again while it lives."""
+    return []
+
+
 @pytest.fixture
-def operator(start_operator: StartOperator, namespace: str, cluster: Cluster) -> Generator[OperatorProcess]:
+def operator(
+    operators: list[OperatorProcess], start_operator: StartOperator, namespace: str, cluster: Cluster
+) -> OperatorProcess:
     """One operator that leads, and the object with its operands."""
-    process = start_operator(f"op-{uuid.uuid4().hex[:4]}")
+    if not operators or not operators[-1].is_alive:
+        operators.append(start_operator(f"op-{uuid.uuid4().hex[:4]}"))
+    process = operators[-1]
     process.wait_until_leading()
     apply_object(cluster, namespace)
     wait_until_applied(cluster, namespace, process)
-    yield process
-    process.end()
+    return process
 
 
 def well(fake: FakePrometheus) -> None:
@@ -307,6 +326,42 @@ def test_an_object_deleted_while_no_operator_ran_goes_when_one_comes(
         explain=successor.tail,
     )
     successor.end()
+
+
+@pytest.fixture
+def proxied(
+    cluster: Cluster, operator: OperatorProcess, start_operator: StartOperator, tmp_path: Path
+) -> Generator[tuple[OperatorProcess, ApiProxy]]:
+    """An operator that leads and reaches the API server through a proxy."""
+    operator.end()
+    with ApiProxy(cluster.kubectl.kubeconfig, tmp_path) as proxy:
+        process = start_operator(f"proxied-{uuid.uuid4().hex[:4]}", proxy.kubeconfig, KB_WATCH_STALE_SECONDS="6")
+        process.wait_until_leading()
+        wait_for("a first tick", lambda: process.ticks() > 0, timeout=20, explain=process.tail)
+        stays("it to be well", lambda: process.health() == 200, seconds=8, interval=1)
+        yield process, proxy
+        process.end()
+
+
+def test_a_silent_watch_fails_the_probe(
+    cluster: Cluster, namespace: str, proxied: tuple[OperatorProcess, ApiProxy]
+) -> None:
+    """The connection stands, nothing comes, and kopf goes on with what it saw last."""
+    process, proxy = proxied
+    proxy.freeze_watches("knowledgebeasts")
+    cluster.kubectl.run("label", "knowledgebeast", NAME, f"--namespace={namespace}", "touched=yes")
+    wait_for("the probe to fail", lambda: process.health() == 500, timeout=30, explain=process.tail)
+    staleness = process.metric('knowledgebeast_watch_staleness_seconds{kind="knowledgebeasts"}')
+    assert staleness is not None
+    assert staleness > 0
+
+
+def test_a_refused_watch_ends_the_process(proxied: tuple[OperatorProcess, ApiProxy]) -> None:
+    """kopf cannot take up the watch again; the kubelet starts the operator anew."""
+    process, proxy = proxied
+    proxy.kill_watches("pods", 410)
+    wait_for("the process to end", lambda: not process.is_alive, timeout=30, explain=process.tail)
+    assert process.end() != 0
 
 
 def test_a_standby_takes_over(

@@ -85,6 +85,10 @@ class OperatorProcess:
             return 0
 
     @property
+    def is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
     def leads(self) -> bool:
         return self.metric("knowledgebeast_leader") == 1
 
@@ -108,7 +112,7 @@ class OperatorProcess:
 
     def end(self, number: signal.Signals = signal.SIGTERM, timeout: float = 20) -> int:
         """Sends a signal and waits; the exit status."""
-        if self.process is None or self.process.poll() is not None:
+        if self.process is None:
             return 0
         self.process.send_signal(number)
         try:
