@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from conftest import Chroma, Loader, Service
 
 
+DRAIN_SECONDS = 2.5
+LOAD_SECONDS = 1.0  # load that arrives after the signal, well within the drain
+
+
 @pytest.fixture(scope="module")
 def pair(make_service: Callable[..., Service], chroma: Chroma, until: Callable[..., None]) -> tuple[Service, Service]:
     services = make_service(CHROMA_URL=chroma.url), make_service(CHROMA_URL=chroma.url)
@@ -84,7 +88,7 @@ async def test_a_rolling_restart_loses_no_request(
     until: Callable[..., None],
 ) -> None:
     """SIGTERM under load: not ready at once, serving until the drain is over, every request answered."""
-    service = make_service(CHROMA_URL=chroma.url, DRAIN_SECONDS="1.5")
+    service = make_service(CHROMA_URL=chroma.url, DRAIN_SECONDS=str(DRAIN_SECONDS))
     service.start()
     service.ingest("shared", {"z": "Zebras have stripes."}, wait=False)
 
@@ -92,6 +96,7 @@ async def test_a_rolling_restart_loses_no_request(
         await asyncio.sleep(0.3)
         service.send(signal.SIGTERM)
         await asyncio.to_thread(until, lambda: service.status("/readyz") == 503, "not ready", 1.2)
+        await asyncio.sleep(LOAD_SECONDS)
 
     load = await load_during(f"{service.url}/api/v1/query/shared?q=zebra+NUMBER", 30, leave)
     assert load.errors == []
