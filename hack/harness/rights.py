@@ -10,6 +10,7 @@ from harness.audit import Call
 from harness.cluster import Cluster
 from harness.objects import Part, Resource
 
+CREATED = 201
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
@@ -90,7 +91,13 @@ def _rules(cluster: Cluster, binding: RoleBinding) -> tuple[Rule, ...]:
 def used_rights(calls: Iterable[Call]) -> set[Right]:
     """What the calls needed, whether or not it was granted. Requests that name no resource need no right here."""
     return {
-        Right(call.object_ref.namespace, call.object_ref.api_group, call.resource, call.verb)
+        Right(call.object_ref.namespace, call.object_ref.api_group, call.resource, verb)
         for call in calls
         if call.object_ref.resource
+        for verb in _verbs(call)
     }
+
+
+def _verbs(call: Call) -> tuple[str, ...]:
+    """A server-side apply that made its object needed the right to create it too, and is logged as a patch."""
+    return ("patch", "create") if call.verb == "patch" and call.response_status.code == CREATED else (call.verb,)

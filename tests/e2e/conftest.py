@@ -66,11 +66,6 @@ def cluster() -> Generator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def session_began(cluster: Cluster) -> datetime:
-    return now()
-
-
-@pytest.fixture(scope="session")
 def audit(cluster: Cluster) -> AuditLog:
     """The API server's audit log; tests that read it are skipped where it is out of reach."""
     file = cluster.capabilities.audit_log
@@ -80,7 +75,7 @@ def audit(cluster: Cluster) -> AuditLog:
 
 
 @pytest.fixture(scope="session")
-def installation(cluster: Cluster, session_began: datetime) -> Installation:
+def installed(cluster: Cluster) -> tuple[Installation, datetime]:
     """Always a new one, so that the audit log of this session has its beginning. It stays for people to look at."""
     if not cluster.is_local and cluster.api.get(Namespace, OPERATOR_NAMESPACE) and not os.environ.get("E2E_REPLACE"):
         pytest.exit(
@@ -90,8 +85,20 @@ def installation(cluster: Cluster, session_began: datetime) -> Installation:
         )
     made = Installation(cluster, load_images(cluster), [NAMESPACE], Monitoring.of())
     made.uninstall()
+    began = now()
     made.install()
-    return made
+    return made, began
+
+
+@pytest.fixture(scope="session")
+def installation(installed: tuple[Installation, datetime]) -> Installation:
+    return installed[0]
+
+
+@pytest.fixture(scope="session")
+def installation_began(installed: tuple[Installation, datetime]) -> datetime:
+    """For the audit log: all that this operator ever did comes after it."""
+    return installed[1]
 
 
 @pytest.fixture(scope="session")
