@@ -455,3 +455,22 @@ def test_without_signals_nothing_is_done_and_the_query_is_named(
         assert pod_deletions(audit.calls(since=since), f"{NAME}-chroma-0") == []
     finally:
         prometheus.hidden.clear()
+
+
+def test_with_deletion_policy_delete_the_claims_go_too(
+    cluster: Cluster, namespace: str, operator: OperatorProcess
+) -> None:
+    cluster.kubectl.patch("knowledgebeast", NAME, namespace, {"spec": {"deletionPolicy": "Delete"}})
+    wait_for(
+        "the claims to be owned",
+        lambda: all(item.metadata.owner_references for item in cluster.api.list(Claim, namespace, labels=LABELS)),
+        timeout=15,
+        explain=operator.tail,
+    )
+    cluster.kubectl.delete("knowledgebeast", NAME, namespace, timeout=20)
+    wait_for(
+        "the claims to go",
+        lambda: not cluster.api.list(Claim, namespace, labels=LABELS),
+        timeout=60,
+        explain=lambda: cluster.explain(namespace),
+    )

@@ -53,8 +53,7 @@ class Dependencies:
 
     def start(self, indexes: Indexes) -> None:
         """Connects everything with kopf's indexes, and starts the watchdog."""
-        settings, found = self.settings, runbooks.load()
-        metrics.register(found, [kind.plural for kind in (*WATCHED, kinds.NODE)])
+        settings = self.settings
         watchdog = WatchDog(
             self.cluster,
             indexes,
@@ -71,7 +70,7 @@ class Dependencies:
             executor=Executor(self.cluster, self.leadership),
             events=EventRecorder(self.cluster, settings.identity),
             gauges=metrics.ObjectGauges(),
-            runbooks=found,
+            runbooks=runbooks.load(),
             identity=settings.identity,
             default_image=settings.default_service_image,
             incidents_kept=settings.incident_retention_count,

@@ -8,12 +8,14 @@ import kopf
 from kopf._core.engines.peering import Identity
 from prometheus_client import start_http_server
 
+from knowledgebeast_operator import runbooks
 from knowledgebeast_operator.cluster.client import Cluster
+from knowledgebeast_operator.cluster.kinds import NODE
 from knowledgebeast_operator.custom_resource import FIELD_MANAGER
-from knowledgebeast_operator.dependencies import Dependencies
+from knowledgebeast_operator.dependencies import WATCHED, Dependencies
 from knowledgebeast_operator.health import Health
 from knowledgebeast_operator.leadership import ClusterLease, Leadership
-from knowledgebeast_operator.record.metrics import IS_LEADER
+from knowledgebeast_operator.record import metrics
 from knowledgebeast_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 async def run(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT. Metrics and liveness are served from the start, by a standby too."""
+    metrics.register(runbooks.load(), [kind.plural for kind in (*WATCHED, NODE)])
     server, _ = start_http_server(settings.metrics_port, settings.bind_address)
     health = Health()
     await health.start(settings.bind_address, settings.liveness_port)
@@ -56,7 +59,7 @@ async def _stand_by_and_lead(settings: Settings, cluster: Cluster, health: Healt
         duration_seconds=settings.lease_duration_seconds,
         renew_seconds=settings.lease_renew_seconds,
     )
-    IS_LEADER.set_function(lambda: float(leadership.is_leader()))
+    metrics.IS_LEADER.set_function(lambda: float(leadership.is_leader()))
     if not await _campaign(leadership):
         return
     holding = asyncio.create_task(leadership.hold(), name="lease")

@@ -18,7 +18,7 @@ from knowledgebeast_operator.core.transition import opened, transition
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
 from knowledgebeast_operator.record.events import Notice, timeline_notices
 from knowledgebeast_operator.record.incidents import IncidentStore, StoredIncident, next_number, open_incident
-from knowledgebeast_operator.record.metrics import count_transition
+from knowledgebeast_operator.record.metrics import BLOCKED, count_transition
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class Remediator:
         logger.info("%s: %s", attempt.id, result.message)
         if isinstance(result, Done):
             return await self._move_on(situation, decision, current)
+        BLOCKED.labels(result.reason).inc()
         notice = Notice("RemediationBlocked", f"{attempt.id}: {result.message}", f"{attempt.id}/{result.reason}")
         return Step(Turn(situation, decision, current.record), (notice,))
 

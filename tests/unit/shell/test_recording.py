@@ -104,7 +104,7 @@ def test_only_what_is_new_in_a_story_is_told() -> None:
     before = RECORD.model_copy(update={"timeline": ENTRIES[:1]})
     after = RECORD.model_copy(update={"timeline": ENTRIES})
     assert [notice.reason for notice in timeline_notices(None, before)] == ["IncidentDetected"]
-    assert [notice.reason for notice in timeline_notices(before, after)] == ["ChromaRestarted", "Paused"]
+    assert [notice.reason for notice in timeline_notices(before, after)] == ["ChromaRestarted", "RemediationBlocked"]
     assert list(timeline_notices(after, after)) == []
 
 

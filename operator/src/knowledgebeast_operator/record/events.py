@@ -17,7 +17,7 @@ from knowledgebeast_operator.core.facts import Pod, Subject
 from knowledgebeast_operator.core.ledger import IncidentRecord
 from knowledgebeast_operator.custom_resource import API_VERSION, FIELD_MANAGER, KIND
 from knowledgebeast_operator.errors import AlreadyExists, ClusterError, ClusterUnreachable
-from knowledgebeast_operator.record.metrics import EVENTS_LOST
+from knowledgebeast_operator.record.metrics import BLOCKED_REASONS, EVENTS_LOST
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +59,13 @@ def timeline_notices(before: IncidentRecord | None, after: IncidentRecord) -> It
     """What a transition has added to an incident's story."""
     known = frozenset(before.timeline if before else ())
     for entry in after.timeline:
-        if entry not in known:
-            reason = EVENT_REASONS.get(entry.reason, entry.reason)
-            yield Notice(
-                reason, f"{after.name}: {entry.message}", f"{after.name}/{entry.at.isoformat()}/{entry.reason}"
-            )
+        if entry in known:
+            continue
+        key = f"{after.name}/{entry.at.isoformat()}/{entry.reason}"
+        if entry.reason in BLOCKED_REASONS:
+            yield Notice("RemediationBlocked", f"{after.name}: {entry.reason}: {entry.message}", key)
+        else:
+            yield Notice(EVENT_REASONS.get(entry.reason, entry.reason), f"{after.name}: {entry.message}", key)
 
 
 def kubelet_restarts(chroma_pods: Iterable[Pod], now: datetime) -> Iterable[Notice]:

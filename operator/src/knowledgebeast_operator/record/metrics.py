@@ -13,19 +13,28 @@ disable_created_metrics()  # a second series for every counter, which nobody rea
 SECONDS: Final = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1800, 3600, 4 * 3600)
 """From the runbook's quickest answer to its longest recovery time."""
 
-BLOCKED_REASONS: Final = (
-    "BudgetExhausted",
-    "CoolingDown",
-    "Disabled",
-    "DryRun",
-    "HandedOver",
-    "InvalidPolicy",
-    "OutsideMaintenanceWindow",
-    "OwnWork",
-    "Paused",
-    "RunbookDisabled",
-    "TargetBusy",
+BLOCKED_REASONS: Final = frozenset(
+    {
+        "BudgetExhausted",
+        "CoolingDown",
+        "Disabled",
+        "DryRun",
+        "HandedOver",
+        "InvalidPolicy",
+        "OutsideMaintenanceWindow",
+        "OwnWork",
+        "Paused",
+        "RunbookDisabled",
+        "TargetBusy",
+        # what the last look before an action can find
+        "InvalidSpec",
+        "ModeChanged",
+        "ObjectGone",
+        "PodChanging",
+        "SpecChanged",
+    }
 )
+"""Why nothing was done: the guards of `core.guards`, and the executor's own."""
 
 IS_LEADER: Final = Gauge("knowledgebeast_leader", "1 while this process holds the lease, else 0.")
 OBJECTS: Final = Gauge("knowledgebeast_objects", "KnowledgeBeasts that this process serves.")
@@ -76,7 +85,7 @@ def register(runbooks: Iterable[Runbook], kinds: Iterable[str]) -> None:
         for option in runbook.options:
             for outcome in Outcome:
                 ATTEMPTS.labels(runbook.name, option.name, outcome)
-    for reason in BLOCKED_REASONS:
+    for reason in sorted(BLOCKED_REASONS):
         BLOCKED.labels(reason)
     for kind in kinds:
         WATCH_STALENESS.labels(kind)
