@@ -30,6 +30,7 @@ CRDS = Path(__file__).parents[2] / "crds"
 NAME = "wired"
 NOWHERE = {"knowledgebeast.io/test": "nowhere"}
 LABELS = f"knowledgebeast.io/name={NAME}"
+MAX_UPDATES = 12  # of an incident that is over in half a minute; 5 were seen
 NO_OPERANDS = frozenset({"events", "incidents", "knowledgebeasts", "leases"})
 SPEC = {
     "service": {"replicas": 1, "podTemplate": {"nodeSelector": NOWHERE}, "config": {"canaryIntervalSeconds": 1}},
@@ -419,6 +420,12 @@ def test_a_hung_chroma_is_restarted_once_and_the_incident_is_kept(
     assert [attempt.outcome for attempt in incident.status.attempts] == ["Successful"]
     assert incident.status.attempts[0].action.target.uid == before.uid
     assert len(pod_deletions(audit.calls(since=since), chroma)) == 1
+    updates = [
+        call
+        for call in audit.calls(since=since)
+        if call.resource == "incidents/status" and call.object_ref.namespace == namespace
+    ]
+    assert len(updates) <= MAX_UPDATES, "the record is written again and again though nothing happens"
     told = [entry.reason for entry in incident.status.timeline]
     assert told[:3] == ["IncidentDetected", "RemediationBegun", "RemediationCarriedOut"]
     assert told[-1] == "IncidentResolved"

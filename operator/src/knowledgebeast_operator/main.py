@@ -112,8 +112,9 @@ async def wake_for_pod(meta: kopf.Meta, memo: Any, **_: Any) -> None:
 
 @kopf.on.event(*kinds.KNOWLEDGE_BEAST.resource)
 async def wake_for_object(meta: kopf.Meta, memo: Any, **_: Any) -> None:
-    """A changed spec is looked at now."""
-    memo.dependencies.wakeups.wake((str(meta.namespace), str(meta.name)))
+    """A changed spec or annotation is looked at now."""
+    key = (str(meta.namespace), str(meta.name))
+    memo.dependencies.wakeups.wake_when_asked(key, meta.get("generation"), meta.annotations)
 
 
 @kopf.daemon(*kinds.KNOWLEDGE_BEAST.resource, cancellation_timeout=10.0)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 JITTER: Final = 0.1
 """Ticks of many objects spread over time, and yet share the answers of Prometheus."""
 
-EAGER_SECONDS: Final = 0.2
-"""Between a tick that wrote an intent and the one that carries it out: the watch shows the write meanwhile."""
+SHORTEST_SECONDS: Final = 0.2
+"""Between two ticks, whatever happens meanwhile: a pod that starts has many events in one second."""
 
 
 @dataclass(slots=True)
@@ -31,19 +32,28 @@ class Wakeups:
     """Who is to be looked at before its next tick is due."""
 
     _events: dict[Key, asyncio.Event] = field(default_factory=dict[Key, asyncio.Event])
+    _asked: dict[Key, object] = field(default_factory=dict[Key, object])
 
     def of(self, key: Key) -> asyncio.Event:
         """The event of one object."""
         return self._events.setdefault(key, asyncio.Event())
 
     def wake(self, key: Key) -> None:
-        """Something happened to one of its pods, or to itself."""
+        """Something happened to one of its pods."""
         if key in self._events:
             self._events[key].set()
+
+    def wake_when_asked(self, key: Key, generation: object, annotations: Mapping[str, str]) -> None:
+        """The object itself changed. Only what people ask for counts: our own status would wake us for ever."""
+        asked = (generation, dict(annotations))
+        if self._asked.get(key) != asked:
+            self._asked[key] = asked
+            self.wake(key)
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._events.pop(key, None)
+        self._asked.pop(key, None)
 
 
 @dataclass(slots=True)
@@ -62,15 +72,21 @@ class ObjectLoop:
             while True:
                 wakeup.clear()
                 is_eager = await self._look(reconciler, key, uid)
-                wait = EAGER_SECONDS if is_eager else self.interval_seconds * random.uniform(1 - JITTER, 1 + JITTER)
-                try:
-                    async with asyncio.timeout(wait):
-                        await wakeup.wait()
-                except TimeoutError:
-                    continue
+                await asyncio.sleep(SHORTEST_SECONDS)
+                if not is_eager:
+                    await self._rest(wakeup)
         finally:
             self.wakeups.forget(key)
             self.shell.gauges.forget(uid)
+
+    async def _rest(self, wakeup: asyncio.Event) -> None:
+        """Until the next tick is due, or something happens."""
+        rest = self.interval_seconds * random.uniform(1 - JITTER, 1 + JITTER) - SHORTEST_SECONDS
+        try:
+            async with asyncio.timeout(max(0.0, rest)):
+                await wakeup.wait()
+        except TimeoutError:
+            return
 
     async def _look(self, reconciler: Reconciler, key: Key, uid: str) -> bool:
         """One tick. The outermost layer: whatever happens is counted and shown, and the next tick tries again."""

@@ -156,3 +156,46 @@ async def test_an_event_wakes_the_loop_before_its_time() -> None:
         return bool(scene.cluster.applied)
 
     await scene.serve_until(probe, interval_seconds=3600)
+
+
+class TestWakeups:
+    """What our own writes to the status must not do is wake us."""
+
+    def woken(self, wakeups: Wakeups) -> bool:
+        event = wakeups.of(KEY)
+        was_set = event.is_set()
+        event.clear()
+        return was_set
+
+    def test_only_what_people_ask_for_wakes(self) -> None:
+        wakeups = Wakeups()
+        wakeups.of(KEY)
+        wakeups.wake_when_asked(KEY, 1, {})
+        assert self.woken(wakeups)
+        wakeups.wake_when_asked(KEY, 1, {})
+        assert not self.woken(wakeups)
+        wakeups.wake_when_asked(KEY, 2, {})
+        assert self.woken(wakeups)
+        wakeups.wake_when_asked(KEY, 2, {"knowledgebeast.io/paused": "migration"})
+        assert self.woken(wakeups)
+
+    def test_an_object_that_nobody_serves_is_not_remembered(self) -> None:
+        wakeups = Wakeups()
+        wakeups.wake(KEY)
+        assert not self.woken(wakeups)
+
+
+async def test_a_storm_of_events_does_not_make_a_storm_of_ticks() -> None:
+    scene, ticks = Scene(), [0]
+    scene.show(spec={"remediation": {"mode": "Disabled"}})
+    before = REGISTRY.get_sample_value("knowledgebeast_reconcile_duration_seconds_count") or 0
+
+    def probe() -> bool:
+        scene.wakeups.wake(KEY)
+        ticks[0] = int((REGISTRY.get_sample_value("knowledgebeast_reconcile_duration_seconds_count") or 0) - before)
+        return False
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await scene.serve_until(probe, interval_seconds=3600)
+    assert 2 <= ticks[0] <= 6
