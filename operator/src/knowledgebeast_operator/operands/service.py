@@ -13,13 +13,11 @@ SETTINGS_FOLDER: Final = "/etc/knowledgebeast"
 SETTINGS_FILE: Final = "settings.json"
 
 DRAIN_SECONDS: Final = 5
-"""Between leaving the endpoints and SIGTERM: kube-proxy and clients need it to stop sending requests."""
+"""Between SIGTERM and the end of listening: kube-proxy stops sending, and clients leave kept-alive connections, which
+the service answers with `Connection: close`. A pause before SIGTERM could not tell them."""
 
 TERMINATION_SECONDS: Final = 40
 """The drain, the longest request, and closing the database."""
-
-_DRAINED_BY_KUBELET: Final = {"DRAIN_SECONDS": "0"}
-"""The service's own drain would wait a second time."""
 
 ROLLOUT_DEADLINE_SECONDS: Final = 600
 
@@ -73,11 +71,10 @@ def _container(kb: KnowledgeBeast, effective: Effective) -> Manifest:
         **pods.container(
             SERVICE, effective.image, ["knowledgebeast", "serve"], pods.resources(kb.spec.service.resources)
         ),
-        "env": pods.environment({**added, **service_environment(kb), **_DRAINED_BY_KUBELET}),
+        "env": pods.environment({**added, **service_environment(kb), "DRAIN_SECONDS": str(DRAIN_SECONDS)}),
         "ports": [{"name": "http", "containerPort": pods.HTTP_PORT, "protocol": "TCP"}],
         "livenessProbe": pods.liveness_backstop("/livez"),
         "readinessProbe": pods.http_probe("/readyz", period=2, timeout=2, failures=3),
-        "lifecycle": {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}},
         "volumeMounts": [
             {"name": DATABASE, "mountPath": pods.DATA_FOLDER},
             {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
