@@ -66,7 +66,7 @@ def status_view(overview: Overview, report: Report | None, claims: Iterable[Live
         "openIncidentCount": len(incidents),
         "openIncidents": [_open_incident(record) for record in incidents[:MAX_LISTED]],
         "recentAttempts": [_attempt(attempt) for attempt in overview.journal.attempts],
-        "volumes": list(_volumes(overview.facts, claims)),
+        "volumes": list(_volumes(overview.facts, claims, _recorded_nodes(present))),
     }
     pause = overview.policy.pause_at(now)
     if pause is not None:
@@ -152,7 +152,13 @@ def _next_action(turn: Turn) -> Json | None:
     }
 
 
-def _volumes(facts: Facts, claims: Iterable[LiveOperand]) -> Iterable[Json]:
+def _recorded_nodes(present: Json) -> Mapping[object, str]:
+    """Node by volume, as the status recalls it: a Job that runs while no pod does has to know where the volume is."""
+    listed = cast("Iterable[Mapping[str, object]]", present.get("volumes") or ())
+    return {volume.get("name"): str(volume["node"]) for volume in listed if volume.get("node")}
+
+
+def _volumes(facts: Facts, claims: Iterable[LiveOperand], recorded: Mapping[object, str]) -> Iterable[Json]:
     by_name = {claim.metadata.name: claim for claim in claims}
     for volume, pods in ((DATABASE, facts.service_pods), (CHROMA, facts.chroma_pods)):
         claim = by_name.get(claim_name(facts.subject.name, volume))
@@ -160,7 +166,7 @@ def _volumes(facts: Facts, claims: Iterable[LiveOperand]) -> Iterable[Json]:
             continue
         shown: dict[str, object] = {"name": volume, "claim": claim.metadata.name}
         size = claim.status.capacity.get("storage")
-        node = _node(pods.value) if isinstance(pods, Known) else None
+        node = (_node(pods.value) if isinstance(pods, Known) else None) or recorded.get(volume)
         yield shown | ({"size": size} if size else {}) | ({"node": node} if node else {})
 
 
