@@ -77,7 +77,10 @@ class AuditLog:
     file: Path
 
     def calls(self, *, since: datetime, user: str | None = None) -> list[Call]:
-        """All answered requests received since then, oldest first, of everybody or of one user."""
+        """All answered requests received since then, oldest first, of everybody or of one user.
+
+        A watch is in it when it begins, and again when it ends.
+        """
         # A rotated file was last written to when it was rotated.
         files = [item for item in self._files() if item.stat().st_mtime >= since.timestamp()]
         found = (call for file in files for call in _read(file, user))
@@ -120,5 +123,7 @@ def _read(file: Path, user: str | None) -> Iterator[Call]:
             if (user is not None and user not in line) or not line.endswith("\n"):
                 continue
             call = Call.model_validate(json.loads(line))
-            if call.stage == "ResponseComplete" and user in (None, call.user.username):
+            # a watch is complete when it ends, which may be long after the test
+            stages = ("ResponseStarted", "ResponseComplete") if call.verb == "watch" else ("ResponseComplete",)
+            if call.stage in stages and user in (None, call.user.username):
                 yield call

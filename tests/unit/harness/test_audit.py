@@ -73,11 +73,17 @@ def test_only_deletions_that_were_carried_out_count(tmp_path: Path) -> None:
     assert len(pod_deletions(calls, "demo-chroma-0", user=OPERATOR)) == 1
 
 
+def test_a_watch_counts_from_its_beginning(tmp_path: Path) -> None:
+    calls = log(tmp_path, line("watch", "pods", stage="ResponseStarted")).calls(since=BEGAN)
+
+    assert [call.verb for call in calls] == ["watch"]
+
+
 def test_calls_from_before_unfinished_stages_and_torn_lines_are_left_out(tmp_path: Path) -> None:
     audit = log(
         tmp_path,
         line("patch", "services", after=-1),
-        line("watch", "pods", stage="ResponseStarted"),
+        line("get", "pods/log", stage="ResponseStarted"),
         line("get", "pods", after=2),
         line("list", "pods", after=1),
     )
