@@ -90,7 +90,7 @@ def demo(screen: Screen, fault: Fault, rate: float) -> None:
         images = load_images(cluster)
         step.result = f"{images.operator}, {images.service}"
     with screen.step("operator", "kubectl apply -k manifests/operator") as step:
-        installation = Installation(cluster, images, [NAMESPACE], Monitoring.of())
+        installation = Installation(cluster, images, [NAMESPACE], Monitoring.of(cluster))
         installation.install()
         leader = installation.leader()
         step.result = (

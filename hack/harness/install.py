@@ -9,6 +9,7 @@ from typing import cast
 import yaml
 
 from harness.cluster import ROOT, Cluster
+from harness.errors import UnsuitableClusterError
 from harness.images import Images
 from harness.kinds import KnowledgeBeast
 from harness.objects import ConfigMap, Deployment, Lease, Namespace, Pod
@@ -33,13 +34,21 @@ class Monitoring:
     scrape_interval_seconds: float = 2.0
 
     @classmethod
-    def of(cls, environment: Mapping[str, str] = os.environ) -> "Monitoring":
-        """PROMETHEUS_URL and PROMETHEUS_SCRAPE_SECONDS for clusters that have their own."""
+    def of(cls, cluster: Cluster, environment: Mapping[str, str] = os.environ) -> "Monitoring":
+        """The local cluster's, or what PROMETHEUS_URL and PROMETHEUS_SCRAPE_SECONDS name.
+
+        Raises:
+            UnsuitableClusterError: there is none; an operator without signals does nothing.
+        """
         standard = cls()
-        return cls(
-            environment.get("PROMETHEUS_URL", standard.url),
-            float(environment.get("PROMETHEUS_SCRAPE_SECONDS", standard.scrape_interval_seconds)),
-        )
+        url = environment.get("PROMETHEUS_URL")
+        if url is None and not cluster.capabilities.has_own_prometheus:
+            raise UnsuitableClusterError(
+                "this cluster has no Deployment monitoring/prometheus: set PROMETHEUS_URL to the address under which pods "
+                "reach a Prometheus that scrapes annotated pods, and PROMETHEUS_SCRAPE_SECONDS to how often (2 is best)"
+            )
+        seconds = float(environment.get("PROMETHEUS_SCRAPE_SECONDS", standard.scrape_interval_seconds))
+        return cls(url or standard.url, seconds)
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def installed(cluster: Cluster) -> tuple[Installation, datetime]:
             "set E2E_REPLACE=1 if they may",
             returncode=2,
         )
-    made = Installation(cluster, load_images(cluster), [NAMESPACE], Monitoring.of())
+    made = Installation(cluster, load_images(cluster), [NAMESPACE], Monitoring.of(cluster))
     made.uninstall()
     began = now()
     made.install()
