@@ -44,7 +44,7 @@ class Monitoring:
         url = environment.get("PROMETHEUS_URL")
         if url is None and not cluster.capabilities.has_own_prometheus:
             raise UnsuitableClusterError(
-                "this cluster has no Deployment monitoring/prometheus: set PROMETHEUS_URL to the address under which pods "
+                "this cluster has no Deployment monitoring/prometheus: set PROMETHEUS_URL to the address at which pods "
                 "reach a Prometheus that scrapes annotated pods, and PROMETHEUS_SCRAPE_SECONDS to how often (2 is best)"
             )
         seconds = float(environment.get("PROMETHEUS_SCRAPE_SECONDS", standard.scrape_interval_seconds))
