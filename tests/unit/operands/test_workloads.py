@@ -200,6 +200,14 @@ def test_the_kubelet_waits_three_minutes_so_that_the_operator_acts_first(manifes
     assert period * failures == 180
 
 
+def test_a_restarted_chroma_is_noticed_within_a_second_and_may_take_minutes_to_load() -> None:
+    probe = at(stateful_set(), "spec", "template", "spec", "containers", 0, "startupProbe")
+    failures = at(probe, "failureThreshold")
+    assert isinstance(failures, int)
+    assert at(probe, "periodSeconds") == 1
+    assert failures >= 180
+
+
 def test_chroma_and_the_service_find_each_other() -> None:
     service = operands()["Service", "demo-chroma"]
     port = at(service, "spec", "ports", 0, "port")
