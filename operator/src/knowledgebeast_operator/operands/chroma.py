@@ -42,7 +42,7 @@ def _pod(kb: KnowledgeBeast, effective: Effective) -> Manifest:
     container = {
         **pods.container(CHROMA, effective.image, command, pods.resources(kb.spec.chroma.resources)),
         "ports": [{"name": "http", "containerPort": pods.HTTP_PORT, "protocol": "TCP"}],
-        # Searches are degraded until the pod is ready again: this sees it within a second of the first answer, where the
+        # Searches are degraded until the pod is ready: this sees it within a second of the first answer, where the
         # readiness probe alone takes up to its period. Loading a large index may take minutes.
         "startupProbe": pods.http_probe(HEARTBEAT, period=1, timeout=1, failures=300),
         "livenessProbe": pods.liveness_backstop(HEARTBEAT),
