@@ -62,7 +62,7 @@ def scenario(library: Library, rate: float, folder: Path, figures: Figures, requ
             assert calls_until is not None
         library.wait_until_well()
         summary = summarize(load.stop())
-    figures(f"{request.node.name}: {summary.sentence()}")
+    figures(f"{request.param.__name__}: {summary.sentence()}")
     return Scenario(library, began, calls_until, new_incidents, summary)
 
 
