@@ -1,7 +1,7 @@
 """Whether a watch can be trusted, and what it shows."""
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -218,13 +218,19 @@ def test_own_work_is_what_has_not_reached_its_revision_or_size(operand: LiveOper
     assert work(operand) == expected
 
 
-def test_a_pod_that_leaves_a_cordoned_node_is_drained() -> None:
-    pod = observe_pod(
-        LivePod.model_validate({"metadata": meta(deletionTimestamp=CREATED), "spec": {"nodeName": "n"}}), "chroma"
-    )
+@pytest.mark.parametrize(
+    ("gone_by", "since"),
+    [
+        pytest.param(NOW - timedelta(minutes=20), NOW - timedelta(minutes=20), id="stuck_since_its_deadline"),
+        pytest.param(NOW + timedelta(seconds=10), NOW, id="still_in_its_grace_period"),
+    ],
+)
+def test_a_pod_that_leaves_a_cordoned_node_is_drained(gone_by: datetime, since: datetime) -> None:
+    deleted = meta(deletionTimestamp=gone_by.isoformat())
+    pod = observe_pod(LivePod.model_validate({"metadata": deleted, "spec": {"nodeName": "n"}}), "chroma")
     cordoned = {"n": Node("n", is_ready=True, is_cordoned=True)}
     found = own_work(pods=[pod], operands=[], nodes=cordoned, incidents=[], now=NOW)
-    assert found == (OwnWork("Drain", "chroma", "node n is being drained", NOW),)
+    assert found == (OwnWork("Drain", "chroma", "node n is being drained", since),)
 
 
 def test_metadata_of_the_first_second_of_an_object_is_enough() -> None:

@@ -1,6 +1,7 @@
 """From live pods and nodes to the core's facts. Pure; `cluster.watched` keeps what the watches have shown."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from knowledgebeast_operator.cluster.objects import ContainerStatus, LiveNode, LivePod
 from knowledgebeast_operator.core.facts import Container, Node, Pod
@@ -8,10 +9,11 @@ from knowledgebeast_operator.core.facts import Container, Node, Pod
 
 @dataclass(frozen=True, slots=True)
 class ObservedPod:
-    """A pod as the core sees it, and whose it is: service or chroma."""
+    """A pod as the core sees it, whose it is (service or chroma), and by when it was to be gone."""
 
     pod: Pod
     component: str
+    gone_by: datetime | None = None
 
 
 def observe_pod(live: LivePod, component: str) -> ObservedPod:
@@ -31,7 +33,7 @@ def observe_pod(live: LivePod, component: str) -> ObservedPod:
         unschedulable_message=scheduled.message if scheduled and is_unschedulable else None,
         container=_container(main) if main else None,
     )
-    return ObservedPod(pod, component)
+    return ObservedPod(pod, component, live.metadata.deletion_timestamp)
 
 
 def _container(status: ContainerStatus) -> Container:

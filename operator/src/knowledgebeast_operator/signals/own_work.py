@@ -44,7 +44,9 @@ def _drains(pods: tuple[ObservedPod, ...], nodes: dict[str, Node], now: datetime
     for item in pods:
         node = nodes.get(item.pod.node or "")
         if item.pod.is_terminating and node is not None and node.is_cordoned:
-            yield OwnWork("Drain", item.component, f"node {node.name} is being drained", now)
+            # A pod that does not go must not count as a drain for ever.
+            since = min(item.gone_by or now, now)
+            yield OwnWork("Drain", item.component, f"node {node.name} is being drained", since)
 
 
 def _resizes(operands: Iterable[LiveOperand]) -> Iterable[OwnWork]:
