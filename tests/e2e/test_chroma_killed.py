@@ -65,9 +65,8 @@ def scenario(library: Library, rate: float, folder: Path, figures: Figures, requ
         records = load.stop()
     fresh = library.incidents()[known:]
     span = degraded_span(record for record in records if record.due >= injected_at)
-    figures(
-        f"Chroma {request.param.__name__}: degraded for {span.seconds if span else 0:.1f} s; {summarize(records).sentence()}"
-    )
+    degraded = span.seconds if span else 0.0
+    figures(f"Chroma {fault.__name__}: degraded for {degraded:.1f} s; {summarize(records).sentence()}")
     return Scenario(library, records, began, before, after, len(fresh), sum(len(i.status.attempts) for i in fresh))
 
 
