@@ -1,6 +1,6 @@
 """Chroma dies again as soon as it is back, and the kubelet makes it wait before it starts it once more.
 
-That is long enough for an incident. The operator records it, and leaves the cure to the kubelet, which is at it already.
+That is long enough for an incident. The operator records it, and leaves the cure to the kubelet, which is at it.
 """
 
 import time
