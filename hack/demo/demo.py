@@ -5,6 +5,7 @@ time; then Chroma breaks, and the operator heals it. Nothing is a mock, and what
 """
 
 import argparse
+import contextlib
 import shutil
 import signal
 import sys
@@ -27,7 +28,7 @@ from harness.faults.chroma import Chroma
 from harness.images import load_images
 from harness.install import Installation, Monitoring
 from harness.kubectl import program
-from harness.library import Library, library
+from harness.library import READY_SECONDS, Library, applied
 from harness.objects import Pod
 from harness.screen import Mark, Screen
 
@@ -92,21 +93,25 @@ def demo(screen: Screen, fault: Fault, rate: float) -> None:
     with screen.step("operator", "kubectl apply -k manifests/operator") as step:
         installation = Installation(cluster, images, [NAMESPACE], Monitoring.of(cluster))
         installation.install()
-        leader = installation.leader()
-        step.result = (
-            f"{len(installation.pods())} pods; {leader.name if leader else 'nobody'} leads, the other stands by"
-        )
+        leader, pods = installation.leader(), installation.pods()
+        step.result = f"{len(pods)} pods; {leader.name if leader else 'nobody'} leads, the other stands by"
     # A new object each time: three restarts in an hour are the limit of one. Its claims stay and are adopted by name.
     cluster.kubectl.delete("knowledgebeast", NAME, NAMESPACE)
-    screen.line(Mark.GOING, "KnowledgeBeast", f"kubectl apply -n {NAMESPACE} -f manifests/samples/test-profile.yaml …")
-    with library(cluster, NAME, NAMESPACE, keep=True) as made:
-        count = len(load_corpus().documents)
-        screen.line(Mark.DONE, "KnowledgeBeast", f"{NAME} is ready with {len(made.service_pods())} service pods")
-        screen.line(Mark.DONE, "documents", f"{count} ingested, embedded and searchable")
+    with contextlib.ExitStack() as stack:
+        with screen.step(
+            "KnowledgeBeast", f"kubectl apply -n {NAMESPACE} -f manifests/samples/test-profile.yaml"
+        ) as step:
+            made = stack.enter_context(applied(cluster, NAME, NAMESPACE))
+            made.wait_for_condition("Ready", "True", timeout=READY_SECONDS)
+            step.result = f"{NAME} is ready with {len(made.service_pods())} service pods"
+        with screen.step("documents", f"ingesting {len(load_corpus().documents)}") as step:
+            made.client.ingest(load_corpus().documents)
+            made.wait_until_well()
+            step.result = "durable, embedded, and searchable by keyword and by vector"
         _search(screen, made)
-        with tempfile.TemporaryDirectory(prefix="knowledgebeast-demo-") as folder:
-            story = Story(screen, made, Path(folder), rate)
-            story.tell(fault.sentence, fault.inject)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="knowledgebeast-demo-")))
+        story = Story(screen, made, folder, rate)
+        story.tell(fault.sentence, fault.inject)
         screen.title(f"kubectl describe kbi {story.incident_name} -n {NAMESPACE}")
         screen.block(cluster.kubectl.run("describe", "kbi", story.incident_name, f"--namespace={NAMESPACE}"))
         story.conclude()

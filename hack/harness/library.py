@@ -114,26 +114,28 @@ class MakeLibrary(Protocol):
 
 
 @contextlib.contextmanager
-def library(
-    cluster: Cluster, name: str, namespace: str, spec: Mapping[str, object] | None = None, *, keep: bool = False
+def applied(
+    cluster: Cluster, name: str, namespace: str, spec: Mapping[str, object] | None = None
 ) -> Generator[Library]:
-    """Applies a KnowledgeBeast with the test profile and fills it; removes it at the end, with its claims, or keeps it.
+    """Applies a KnowledgeBeast with the test profile, of whose spec `spec` replaces parts. It stays at the end."""
+    cluster.kubectl.apply(json.dumps(profile(name, namespace, spec)))
+    taken = wait_for(f"the object {name}", lambda: cluster.api.get(KnowledgeBeast, name, namespace), timeout=10)
+    wait_for(f"the Deployment {name}", lambda: cluster.api.get(Deployment, name, namespace), timeout=60,
+             explain=lambda: cluster.explain(namespace))  # fmt: skip
+    with cluster.reach(name, namespace) as url:
+        yield Library(cluster, name, namespace, taken.uid, url)
 
-    `spec` replaces parts of the profile's spec.
-    """
-    policy = {"deletionPolicy": "Retain" if keep else "Delete"}
-    cluster.kubectl.apply(json.dumps(profile(name, namespace, {**policy, **(spec or {})})))
+
+@contextlib.contextmanager
+def library(
+    cluster: Cluster, name: str, namespace: str, spec: Mapping[str, object] | None = None
+) -> Generator[Library]:
+    """The same, ready and with the corpus in it. It is removed at the end, by default with its claims."""
     try:
-        taken = wait_for(f"the object {name}", lambda: cluster.api.get(KnowledgeBeast, name, namespace), timeout=10)
-        with contextlib.ExitStack() as stack:
-            wait_for(f"the Deployment {name}", lambda: cluster.api.get(Deployment, name, namespace), timeout=60,
-                     explain=lambda: cluster.explain(namespace))  # fmt: skip
-            url = stack.enter_context(cluster.reach(name, namespace))
-            made = Library(cluster, name, namespace, taken.uid, url)
+        with applied(cluster, name, namespace, {"deletionPolicy": "Delete", **(spec or {})}) as made:
             made.wait_for_condition("Ready", "True", timeout=READY_SECONDS)
             made.client.ingest(load_corpus().documents)
             made.wait_until_well()
             yield made
     finally:
-        if not keep:
-            cluster.kubectl.delete("knowledgebeast", name, namespace)
+        cluster.kubectl.delete("knowledgebeast", name, namespace)
