@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Protocol
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "hack" / "local-cluster"))
 
-from local_cluster import paths, shell  # noqa: E402
+from local_cluster import host, paths, shell  # noqa: E402
 from local_cluster.artifacts import ArtifactCache, content_key  # noqa: E402
 from local_cluster.buildah import Buildah  # noqa: E402
 from local_cluster.console import Console, table  # noqa: E402
@@ -176,8 +175,7 @@ def choose_engine(wanted: str) -> Engine:
     if wanted == "docker" or shell.succeeds(["docker", "info"]):
         return DockerEngine()
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "buildah"], check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
+        host.ensure(Console(), paths.state())
         return choose_engine("buildah")
     raise ClusterError("no engine to build images with", "install docker, or run as root on Debian for buildah")
 
