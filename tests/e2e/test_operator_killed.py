@@ -43,8 +43,8 @@ def scenario(
         assert leader is not None
         began = now()
         with library.chroma.hung() as pod:
+            injected_at = time.time()
             with agent.deletion_hangs(pod.name, library.namespace):
-                injected_at = time.time()
                 intent = wait_for("the intent", lambda: _intent(library), timeout=60, interval=0.1,
                                   explain=library.explain)  # fmt: skip
                 agent.kill(leader)
