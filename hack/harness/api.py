@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 from kubernetes import client, config
+from urllib3.exceptions import HTTPError as TransportError
 
 from harness.errors import HarnessError
 from harness.objects import Resource
@@ -32,13 +33,16 @@ class Api:
         """The body of a GET; None for 404.
 
         Raises:
-            HarnessError: any other answer than 200, with the API server's words.
+            HarnessError: any other answer than 200, with the API server's words; or no answer.
         """
         target = f"{path}?{urlencode(query)}" if query else path
         untyped = _untyped(self._client)
         request = untyped.param_serialize("GET", target, auth_settings=["BearerToken"])
-        response = untyped.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
-        response.read()
+        try:
+            response = untyped.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            response.read()
+        except TransportError as error:
+            raise HarnessError(f"GET {target}: the API server does not answer: {error}") from error
         if response.status == NOT_FOUND:
             return None
         body = cast("bytes", response.data)
