@@ -88,7 +88,8 @@ class Library:
         def is_well() -> bool:
             found = self.get()
             wanted = {"Ready": "True", "Degraded": "False", "SignalsAvailable": "True", "ChromaUnreachable": "False"}
-            return all(found.has(kind, status) for kind, status in wanted.items())
+            holds = all(found.has(kind, status) for kind, status in wanted.items())
+            return holds and found.status.open_incident_count == 0
 
         wait_for(f"{self.name} to be well", is_well, timeout=timeout, explain=self.explain)
 
