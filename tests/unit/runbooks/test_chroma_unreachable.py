@@ -195,6 +195,8 @@ def test_unknown_is_not_down(at: Facts, reason: str) -> None:
     assert diagnosis.unknown[0].reason == reason
 
 
+HUNG_SOON = pod(is_ready=False, has_lost_readiness=True, container=container(started_at=NOW - seconds(20)))
+
 CAUSES: dict[str, tuple[Changes, str, str]] = {
     # what is seen of the cluster, reason, what is said (and whether 2A fits is in OPTIONS)
     "running_and_ready_for_long_with_an_open_breaker": ({}, "ChromaAnswersErrors", "is ready"),
@@ -205,6 +207,7 @@ CAUSES: dict[str, tuple[Changes, str, str]] = {
         "ChromaNotReady",
         "started 20s ago",
     ),
+    "ready_once_and_no_longer": ({"chroma_pods": chroma(HUNG_SOON)}, "ChromaHung", "has run for 20s"),
     "image_cannot_be_pulled": (
         {"chroma_pods": chroma(pod(is_ready=False, container=waiting("ImagePullBackOff", "manifest unknown")))},
         "ImageUnavailable",
@@ -337,6 +340,7 @@ OPTIONS: dict[str, tuple[Changes, type, str]] = {
         Pause,
         "started 16s ago",
     ),
+    "hung_soon_after_it_was_ready": ({"chroma_pods": chroma(HUNG_SOON)}, Applicable, "delete"),
     "terminating": ({"chroma_pods": chroma(pod(is_terminating=True))}, Pause, "controller makes a new one"),
     "missing": ({"chroma_pods": chroma(None)}, Pause, "controller makes a new one"),
     "being_created": (

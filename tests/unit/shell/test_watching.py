@@ -149,6 +149,22 @@ def test_a_pod_is_observed_as_the_kubelet_reports_it() -> None:
     assert (seen.container.restart_count, seen.container.last_exit_reason) == (2, "OOMKilled")
 
 
+@pytest.mark.parametrize(
+    ("after_start", "status", "expected"),
+    [
+        pytest.param(30, "False", True, id="ready_once_and_no_longer"),
+        pytest.param(-10, "False", False, id="not_ready_since_before_its_start"),
+        pytest.param(1, "False", False, id="noted_late_for_the_container_before_it"),
+        pytest.param(30, "True", False, id="ready"),
+    ],
+)
+def test_a_container_that_was_ready_is_told_from_one_that_starts(after_start: int, status: str, expected: bool) -> None:
+    changed = (datetime.fromisoformat(CREATED) + timedelta(seconds=after_start)).isoformat()
+    ready = {"type": "Ready", "status": status, "lastTransitionTime": changed}
+    seen = observe_pod(live_pod(status={"conditions": [ready], "containerStatuses": [RUNNING]}), "chroma").pod
+    assert seen.has_lost_readiness is expected
+
+
 def test_a_pod_without_any_status_is_neither_ready_nor_running() -> None:
     seen = observe_pod(live_pod(), "chroma").pod
     assert not seen.is_ready

@@ -84,6 +84,7 @@ class Pod:
     is_terminating: bool
     unschedulable_message: str | None
     container: Container | None
+    has_lost_readiness: bool = False  # it is not ready now, and was since its container started
 
 
 @dataclass(frozen=True, slots=True)

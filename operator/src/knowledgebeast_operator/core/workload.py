@@ -183,7 +183,7 @@ def _examine_running(pod: Pod, container: Container, nodes: Mapping[str, Node], 
         )
     if pod.is_ready:
         return Finding(PodState.READY, pod, f"Pod {pod.name} is ready and has run for {format_duration(age)}.", "")
-    if age < STARTUP:
+    if age < STARTUP and not pod.has_lost_readiness:
         return Finding(
             PodState.NOT_READY,
             pod,

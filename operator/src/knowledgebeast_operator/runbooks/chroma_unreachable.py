@@ -141,7 +141,8 @@ def consider_restart(
     if finding.state in CHANGES_BY_ITSELF or pod is None or pod.container is None:
         return Pause(finding.state, f"{finding.message} {finding.remedy}", limits.settle)
     age = facts.now - (pod.container.started_at or pod.created_at)
-    needs = limits.settle if pod.is_ready else max(limits.settle, STARTUP)
+    has_started = pod.is_ready or pod.has_lost_readiness
+    needs = limits.settle if has_started else max(limits.settle, STARTUP)
     if age < needs:
         who = "The kubelet restarted Chroma" if pod.container.restart_count else "Chroma was started"
         message = f"{who} {format_duration(age)} ago; it gets {format_duration(needs)} to answer."
@@ -220,7 +221,8 @@ def _reason(finding: Finding, views: Views, now: datetime) -> str:
     if finding.state is PodState.NOT_READY:
         container = finding.pod.container
         started = (container.started_at if container else None) or finding.pod.created_at
-        return "ChromaHung" if now - started >= STARTUP else "ChromaNotReady"
+        has_started = finding.pod.has_lost_readiness or now - started >= STARTUP
+        return "ChromaHung" if has_started else "ChromaNotReady"
     is_reachable = is_closed(views.worst_breaker)
     return "ChromaAnswersErrors" if is_reachable or views.held > READINESS_TAKES else "ChromaHung"
 

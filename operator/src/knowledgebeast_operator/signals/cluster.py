@@ -1,10 +1,15 @@
 """From live pods and nodes to the core's facts. Pure; `cluster.watched` keeps what the watches have shown."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-from knowledgebeast_operator.cluster.objects import ContainerStatus, LiveNode, LivePod
+from knowledgebeast_operator.cluster.objects import Condition, ContainerStatus, LiveNode, LivePod
 from knowledgebeast_operator.core.facts import Container, Node, Pod
+
+SOONEST_LOSS: Final = timedelta(seconds=5)
+"""A container needs longer than this to become ready and then fail its probes. What the kubelet notes sooner is the
+end of the container before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,17 @@ def observe_pod(live: LivePod, component: str) -> ObservedPod:
         is_terminating=live.metadata.deletion_timestamp is not None,
         unschedulable_message=scheduled.message if scheduled and is_unschedulable else None,
         container=_container(main) if main else None,
+        has_lost_readiness=_has_lost_readiness(ready, main),
     )
     return ObservedPod(pod, component, live.metadata.deletion_timestamp)
+
+
+def _has_lost_readiness(ready: Condition | None, main: ContainerStatus | None) -> bool:
+    """Whether the change to not ready came after the start of the container that runs now."""
+    if ready is None or ready.status != "False" or ready.last_transition_time is None or main is None:
+        return False
+    started_at = main.state.running.started_at if main.state.running else None
+    return started_at is not None and ready.last_transition_time - started_at > SOONEST_LOSS
 
 
 def _container(status: ContainerStatus) -> Container:
