@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from story import Story
 
-from harness.cluster import Cluster, connect
+from harness.cluster import ROOT, Cluster, connect
 from harness.corpus import load_corpus
 from harness.errors import HarnessError
+from harness.exclusive import exclusive
 from harness.faults.chroma import Chroma
 from harness.images import load_images
-from harness.install import Installation, Monitoring
+from harness.install import PROFILE, Installation, Monitoring
 from harness.kubectl import program
 from harness.library import READY_SECONDS, Library, applied
 from harness.objects import Pod
@@ -87,6 +88,19 @@ def demo(screen: Screen, fault: Fault, rate: float) -> None:
     with screen.step("cluster", "looking for one, or starting it (the first time builds it: minutes)") as step:
         cluster = connect()
         step.result = f"{_version(cluster)}; {cluster.capabilities}"
+    with exclusive(cluster, lambda text: screen.line(Mark.NOTICE, "waiting", text)):
+        _install(screen, cluster)
+        with _filled(screen, cluster) as made, tempfile.TemporaryDirectory(prefix="knowledgebeast-demo-") as folder:
+            _search(screen, made)
+            story = Story(screen, made, Path(folder), rate)
+            story.tell(fault.sentence, fault.inject)
+            screen.title(f"kubectl describe kbi {story.incident_name} -n {NAMESPACE}")
+            screen.block(cluster.kubectl.run("describe", "kbi", story.incident_name, f"--namespace={NAMESPACE}"))
+            story.conclude()
+            _next_steps(screen, cluster, made, story.incident_name)
+
+
+def _install(screen: Screen, cluster: Cluster) -> None:
     with screen.step("images", "building what is not cached, and loading it into the cluster") as step:
         images = load_images(cluster)
         step.result = f"{images.operator}, {images.service}"
@@ -95,12 +109,18 @@ def demo(screen: Screen, fault: Fault, rate: float) -> None:
         installation.install()
         leader, pods = installation.leader(), installation.pods()
         step.result = f"{len(pods)} pods; {leader.name if leader else 'nobody'} leads, the other stands by"
-    # A new object each time: three restarts in an hour are the limit of one. Its claims stay and are adopted by name.
+
+
+@contextlib.contextmanager
+def _filled(screen: Screen, cluster: Cluster) -> Generator[Library]:
+    """A KnowledgeBeast with documents in it, which stays.
+
+    It is a new object each time, because three restarts in an hour are the limit of one; its claims stay from the last
+    time and are adopted by name.
+    """
     cluster.kubectl.delete("knowledgebeast", NAME, NAMESPACE)
     with contextlib.ExitStack() as stack:
-        with screen.step(
-            "KnowledgeBeast", f"kubectl apply -n {NAMESPACE} -f manifests/samples/test-profile.yaml"
-        ) as step:
+        with screen.step("KnowledgeBeast", f"kubectl apply -n {NAMESPACE} -f {PROFILE.relative_to(ROOT)}") as step:
             made = stack.enter_context(applied(cluster, NAME, NAMESPACE))
             made.wait_for_condition("Ready", "True", timeout=READY_SECONDS)
             step.result = f"{NAME} is ready with {len(made.service_pods())} service pods"
@@ -108,14 +128,7 @@ def demo(screen: Screen, fault: Fault, rate: float) -> None:
             made.client.ingest(load_corpus().documents)
             made.wait_until_well()
             step.result = "durable, embedded, and searchable by keyword and by vector"
-        _search(screen, made)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="knowledgebeast-demo-")))
-        story = Story(screen, made, folder, rate)
-        story.tell(fault.sentence, fault.inject)
-        screen.title(f"kubectl describe kbi {story.incident_name} -n {NAMESPACE}")
-        screen.block(cluster.kubectl.run("describe", "kbi", story.incident_name, f"--namespace={NAMESPACE}"))
-        story.conclude()
-        _next_steps(screen, cluster, made, story.incident_name)
+        yield made
 
 
 def _search(screen: Screen, made: Library) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from harness.audit import AuditLog, now
 from harness.cluster import Cluster, connect
+from harness.exclusive import exclusive
 from harness.figures import Figures
 from harness.images import load_images
 from harness.install import OPERATOR_NAMESPACE, Installation, Monitoring
@@ -59,9 +60,11 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Generator[Cluster]:
+def cluster(request: pytest.FixtureRequest) -> Generator[Cluster]:
+    """One run at a time: a second one on this machine waits."""
     found = connect()
-    yield found
+    with exclusive(found, request.config.get_terminal_writer().line):
+        yield found
     found.close()
 
 
