@@ -32,6 +32,7 @@ from harness.kubectl import program
 from harness.library import READY_SECONDS, Library, applied
 from harness.objects import Pod
 from harness.screen import Mark, Screen
+from harness.wait import wait_for
 
 NAMESPACE = "search"
 NAME = "demo"
@@ -97,7 +98,7 @@ def demo(screen: Screen, fault: Fault, rate: float) -> None:
             screen.title(f"kubectl describe kbi {story.incident_name} -n {NAMESPACE}")
             screen.block(cluster.kubectl.run("describe", "kbi", story.incident_name, f"--namespace={NAMESPACE}"))
             story.conclude()
-            _next_steps(screen, cluster, made, story.incident_name)
+            _next_steps(screen, cluster, made)
 
 
 def _install(screen: Screen, cluster: Cluster) -> None:
@@ -119,6 +120,9 @@ def _filled(screen: Screen, cluster: Cluster) -> Generator[Library]:
     time and are adopted by name.
     """
     cluster.kubectl.delete("knowledgebeast", NAME, NAMESPACE)
+    labels = f"knowledgebeast.io/name={NAME}"
+    wait_for("the pods of the last time to go", lambda: not cluster.api.list(Pod, NAMESPACE, labels=labels), timeout=60,
+             explain=lambda: cluster.explain(NAMESPACE))  # fmt: skip
     with contextlib.ExitStack() as stack:
         with screen.step("KnowledgeBeast", f"kubectl apply -n {NAMESPACE} -f {PROFILE.relative_to(ROOT)}") as step:
             made = stack.enter_context(applied(cluster, NAME, NAMESPACE))
@@ -140,14 +144,14 @@ def _search(screen: Screen, made: Library) -> None:
         raise HarnessError(f"expected the document {question.document!r} first, found {answer.documents}")
 
 
-def _next_steps(screen: Screen, cluster: Cluster, made: Library, incident: str) -> None:
+def _next_steps(screen: Screen, cluster: Cluster, made: Library) -> None:
     screen.title("What to type next")
     lines = [
         f"export KUBECONFIG={cluster.kubectl.kubeconfig}",
         "" if shutil.which("kubectl") else f"alias kubectl={program()}",
         f"kubectl get kb,kbi -n {NAMESPACE}",
         f"kubectl describe kb {NAME} -n {NAMESPACE}            # conditions, and a summary in four lines",
-        f"kubectl get events -n {NAMESPACE} --field-selector involvedObject.name={incident}",
+        f"kubectl get events -n {NAMESPACE} --field-selector involvedObject.name={NAME}",
         f"curl '{made.url}/api/v1/query/library?q=Who+walked+on+the+Moon'" if cluster.is_local else "",
         "make demo INCIDENT=chroma-errors       # errors with a heartbeat of 200: no probe can see that",
         f"kubectl delete kb {NAME} -n {NAMESPACE}              # claims stay, and are adopted by the next of that name",
