@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from kb_facts import NOW, attempt, error_ratio, failed, minutes, restart, seconds, worse
 from knowledgebeast_operator.core.journal import (
     MAX_ATTEMPTS,
@@ -11,7 +13,7 @@ from knowledgebeast_operator.core.journal import (
     merge,
     restarts_since,
 )
-from knowledgebeast_operator.core.ledger import Journal, Outcome
+from knowledgebeast_operator.core.ledger import Journal, Outcome, Sli
 from knowledgebeast_operator.core.regression import made_worse, worsened
 
 HOUR_AGO = NOW - timedelta(hours=1)
@@ -115,3 +117,13 @@ def test_what_was_measured_once_is_not_compared() -> None:
 def test_a_success_made_nothing_worse() -> None:
     assert made_worse(worse())
     assert not made_worse(worse(outcome=Outcome.SUCCESSFUL))
+
+
+@pytest.mark.parametrize(("before", "after", "is_worse"), [(0, 2, True), (1, 2, False), (2, 1, False), (0, 1, False)])
+def test_a_breaker_that_goes_on_probing_is_not_worse(before: float, after: float, is_worse: bool) -> None:
+    """0 closed, 1 half-open, 2 open: between two probes it goes from half-open to open and back."""
+
+    def breaker(value: float) -> Sli:
+        return Sli(name="breaker_state", value=value, unit="state")
+
+    assert bool(worsened((breaker(before),), (breaker(after),))) is is_worse

@@ -24,7 +24,7 @@ class Scale:
 
 SCALES: Final = {
     "chroma_available": Scale(Better.HIGHER, noise=0.05),  # one canary of twenty
-    "breaker_state": Scale(Better.LOWER, noise=0.5),
+    "breaker_state": Scale(Better.LOWER, noise=1.0),  # half-open while it probes, open again: both are not closed
     "error_ratio": Scale(Better.LOWER, noise=0.01),  # the runbook's limit for 5xx answers
 }
 
