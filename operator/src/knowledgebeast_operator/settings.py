@@ -6,7 +6,6 @@ Addresses of other systems live here and never in a KnowledgeBeast, whose author
 import os
 import socket
 import uuid
-from datetime import timedelta
 from typing import Annotated, Final, Self
 
 from pydantic import (
@@ -144,8 +143,3 @@ class Settings(BaseSettings):
         """Flags and arguments over the environment over the file."""
         file = YamlConfigSettingsSource(settings_cls, yaml_file=os.environ.get(CONFIG_FILE_VARIABLE, CONFIG_FILE))
         return (init_settings, env_settings, file)
-
-    @property
-    def tick_interval(self) -> timedelta:
-        """`tick_interval_seconds` as a duration."""
-        return timedelta(seconds=self.tick_interval_seconds)

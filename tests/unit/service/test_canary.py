@@ -48,9 +48,6 @@ class FakeStore:
         self.collections.setdefault(collection, {}).update(zip(chunk_ids, vectors, strict=True))
 
     async def delete(self, collection: str, chunk_ids: Sequence[int], timeout_seconds: float) -> None: ...
-    async def has_collection(self, collection: str, timeout_seconds: float) -> bool:
-        return collection in self.collections
-
     async def create_collection(self, collection: str, timeout_seconds: float) -> None: ...
     async def drop_collection(self, collection: str, timeout_seconds: float) -> None: ...
     async def probe(self, timeout_seconds: float) -> None:

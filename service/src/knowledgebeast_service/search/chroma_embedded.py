@@ -77,13 +77,6 @@ class EmbeddedChromaStore:
         ids = [str(chunk_id) for chunk_id in chunk_ids]
         await self._call("delete", lambda client: self._collection(client, collection).delete(ids=ids), timeout_seconds)
 
-    async def has_collection(self, collection: str, timeout_seconds: float) -> bool:
-        try:
-            await self._call("get_collection", lambda client: self._collection(client, collection), timeout_seconds)
-        except CollectionMissingError:
-            return False
-        return True
-
     async def create_collection(self, collection: str, timeout_seconds: float) -> None:
         await self._call(
             "create_collection",

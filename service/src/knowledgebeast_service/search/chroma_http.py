@@ -67,13 +67,6 @@ class ChromaHttpStore:
         payload = {"ids": [str(chunk_id) for chunk_id in chunk_ids]}
         await self._on_collection("delete", collection, payload, timeout_seconds)
 
-    async def has_collection(self, collection: str, timeout_seconds: float) -> bool:
-        try:
-            await self._find(collection, timeout_seconds)
-        except CollectionMissingError:
-            return False
-        return True
-
     async def create_collection(self, collection: str, timeout_seconds: float) -> None:
         payload = {"name": collection, "get_or_create": True, "configuration": {"hnsw": {"space": "cosine"}}}
         content = await self._call("create_collection", "POST", f"{TENANT_PATH}/collections", timeout_seconds, payload)
