@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kb_facts import NOW, SCRAPE, minutes, policy, seconds
-from knowledgebeast_operator.core.policy import RESUME_ANNOTATION, Policy
+from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.runbook import Mode, Runbook
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
+from knowledgebeast_operator.custom_resource.names import RESUME_ANNOTATION
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
 

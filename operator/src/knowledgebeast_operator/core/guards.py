@@ -14,11 +14,11 @@ from knowledgebeast_operator.core.actions import Action
 from knowledgebeast_operator.core.decision import Blocked, Escalate, Wait
 from knowledgebeast_operator.core.facts import OwnWork
 from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Severity
-from knowledgebeast_operator.core.policy import RESUME_ANNOTATION
 from knowledgebeast_operator.core.runbook import Mode, Option
 from knowledgebeast_operator.core.situation import Situation
 from knowledgebeast_operator.core.windows import is_open_at, next_start
 from knowledgebeast_operator.custom_resource import format_duration
+from knowledgebeast_operator.custom_resource.names import RESUME_ANNOTATION
 
 MAX_RESTARTS: Final = 3
 """Of one workload in an hour over all incidents: restarting a broken index again only fills the disk (incident 2)."""

@@ -13,7 +13,6 @@ from knowledgebeast_operator.core.ledger import Severity
 from knowledgebeast_operator.core.runbook import Limits, Mode, Runbook
 from knowledgebeast_operator.core.windows import is_known_timezone
 from knowledgebeast_operator.custom_resource import (
-    GROUP,
     Budget,
     KnowledgeBeast,
     MaintenanceWindow,
@@ -22,9 +21,7 @@ from knowledgebeast_operator.custom_resource import (
     RunbookPolicy,
     format_duration,
 )
-
-RESUME_ANNOTATION: Final = f"{GROUP}/resume"
-"""A time (RFC 3339): what made things worse before it no longer stops the operator."""
+from knowledgebeast_operator.custom_resource.names import RESUME_ANNOTATION
 
 MINIMUM_SCRAPES: Final = 3
 """A duration shorter than this many scrape intervals cannot be measured (runbook map, "Thresholds")."""

@@ -21,6 +21,8 @@ FIELD_MANAGER: Final = "knowledgebeast-operator"
 FINALIZER: Final = f"{GROUP}/operator"
 
 PAUSED_ANNOTATION: Final = f"{GROUP}/paused"
+RESUME_ANNOTATION: Final = f"{GROUP}/resume"
+"""A time (RFC 3339): what made things worse before it no longer stops the operator."""
 DESIRED_HASH_ANNOTATION: Final = f"{GROUP}/desired-hash"
 
 NAME_LABEL: Final = f"{GROUP}/name"
