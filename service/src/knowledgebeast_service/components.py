@@ -4,20 +4,28 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from knowledgebeast_service.background import Background
+from knowledgebeast_service.embedding.holders import ModelHolders
 from knowledgebeast_service.embedding.model import EmbeddingModel
 from knowledgebeast_service.ingest.accept import Ingestion
+from knowledgebeast_service.ingest.files.parse import FileParser
 from knowledgebeast_service.ingest.worker import IngestWorker
 from knowledgebeast_service.live_settings import LiveSettingsSource
 from knowledgebeast_service.resilience.breaker import CircuitBreaker
+from knowledgebeast_service.search.answer import Answer
 from knowledgebeast_service.search.cache import Cache
+from knowledgebeast_service.search.collection_health import CollectionHealth
 from knowledgebeast_service.search.diversity import QueryDiversity
-from knowledgebeast_service.search.pipeline import Answer, EmbeddingKey, QueryKey, SearchPipeline
+from knowledgebeast_service.search.pipeline import EmbeddingKey, QueryKey, SearchPipeline
 from knowledgebeast_service.search.replica import KeywordReplica
+from knowledgebeast_service.search.top_queries import TopQueries
 from knowledgebeast_service.search.vector_health import VectorHealth
 from knowledgebeast_service.search.vector_store import Matrix, VectorStore
+from knowledgebeast_service.search.warming import LiveLatency
 from knowledgebeast_service.settings import LiveSettings, Settings
+from knowledgebeast_service.shipping.shipper import Shipper
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.telemetry.metrics import Metrics
+from knowledgebeast_service.telemetry.profiling import MemoryProfiler
 
 Status = Literal["up", "down", "unknown"]
 
@@ -32,15 +40,22 @@ class Components:
     database: Database
     replica: KeywordReplica
     model: EmbeddingModel
+    model_holders: ModelHolders
     store: VectorStore
     breaker: CircuitBreaker
     vector_health: VectorHealth
+    collection_health: CollectionHealth
     answers: Cache[QueryKey, Answer]
     embeddings: Cache[EmbeddingKey, Matrix]
     pipeline: SearchPipeline
     worker: IngestWorker
     ingestion: Ingestion
+    file_parser: FileParser
     background: Background
+    profiler: MemoryProfiler
+    top_queries: TopQueries
+    shipper: Shipper | None  # None = BACKUP_DIR is not set
+    latency: LiveLatency = field(default_factory=LiveLatency)
     diversity: QueryDiversity = field(default_factory=QueryDiversity)
     is_draining: bool = False
 

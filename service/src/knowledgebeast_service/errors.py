@@ -8,6 +8,8 @@ KnowledgeBeastError
 │   ├── DatabaseError
 │   │   ├── DatabaseBusyError    another writer held the lock past the deadline
 │   │   └── DatabaseReplacedError  the path names another file than the one that is open
+│   ├── VolumeFullError          documents are refused until there is room again (507); searches go on
+│   ├── ShippingError            changes do not reach the backup volume
 │   ├── ModelUnavailableError    no embeddings: keyword search and the queue go on
 │   └── VectorStoreError         no vector search: keyword search goes on
 │       └── CollectionMissingError
@@ -57,8 +59,20 @@ class DatabaseReplacedError(DatabaseError):
         super().__init__(message, kind="replaced")
 
 
+class VolumeFullError(UnavailableError):
+    """The volume has no room for more documents."""
+
+
+class ShippingError(UnavailableError):
+    """Changes are stored, but do not reach the backup volume."""
+
+
 class ModelUnavailableError(UnavailableError):
-    """The embedding model is missing, damaged or failed."""
+    """The embedding model is missing, damaged or failed; `cause` is the value of the label in kb_embedding_failure."""
+
+    def __init__(self, message: str, cause: str = "files") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class VectorStoreError(UnavailableError):

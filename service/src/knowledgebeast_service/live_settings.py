@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import orjson
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from knowledgebeast_service.settings import LiveSettings
 log = logging.getLogger(__name__)
 
 Listener = Callable[[LiveSettings], None]
+NAMES = frozenset(LiveSettings.model_fields) | {"cache_size"}  # with the alias
 Fingerprint = tuple[int, int, int]
 
 
@@ -40,14 +42,13 @@ class LiveSettingsSource:
         if self._file is None:
             return
         try:
-            fingerprint = _fingerprint(self._file)
+            fingerprint = fingerprint_of(self._file)
             if fingerprint == self._seen:
                 return
             content = orjson.loads(self._file.read_bytes())
             if not isinstance(content, dict):
                 raise ValueError("the top level is not an object")
-            named: dict[str, object] = {str(key).lower(): value for key, value in content.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            merged = LiveSettings.model_validate(self._started_with.model_dump() | named)
+            merged = self._merged(cast("dict[str, object]", content))
         except (OSError, ValueError, ValidationError) as error:
             self._complain(error)
             return
@@ -55,6 +56,22 @@ class LiveSettingsSource:
         self._complained_about = None
         if merged != self.current:
             self._apply(merged)
+
+    def push(self, content: Mapping[str, object]) -> list[str]:
+        """Put in force what the file would put in force with this content, until the file changes; returns the names
+        that are no live setting.
+
+        Raises:
+            ValueError: a value is not allowed; nothing has changed.
+        """
+        merged = self._merged(content)
+        if merged != self.current:
+            self._apply(merged)
+        return sorted(name for name in content if name.lower() not in NAMES)
+
+    def _merged(self, content: Mapping[str, object]) -> LiveSettings:
+        named = {name.lower(): value for name, value in content.items()}
+        return LiveSettings.model_validate(self._started_with.model_dump() | named)
 
     def _apply(self, settings: LiveSettings) -> None:
         changed = [name for name in LiveSettings.model_fields if getattr(settings, name) != getattr(self.current, name)]
@@ -70,7 +87,8 @@ class LiveSettingsSource:
             log.error("settings file %s is not usable, the last good values stay: %s", self._file, error)
 
 
-def _fingerprint(path: Path) -> Fingerprint:
-    # stat follows the ConfigMap's symlink, so a swap shows as another inode.
+def fingerprint_of(path: Path) -> Fingerprint:
+    """What differs when a watched file has another content."""
+    # stat follows the symlink of a mounted ConfigMap or Secret, so a swap shows as another inode.
     status = os.stat(path)  # noqa: PTH116
     return status.st_ino, status.st_mtime_ns, status.st_size

@@ -3,10 +3,19 @@
 import asyncio
 import logging
 import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import uvicorn
+from fastapi import FastAPI
 
+from knowledgebeast_service.api.admin import create_admin_app
+from knowledgebeast_service.api.admin_token import AdminToken
+from knowledgebeast_service.api.http_protocol import BoundedHttpProtocol
 from knowledgebeast_service.components import Components
 from knowledgebeast_service.main import create_app
 from knowledgebeast_service.settings import Settings
@@ -16,6 +25,8 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT_SECONDS = 10
 BACKLOG = 1024
+# How long a thread that follows, writes or ingests may keep the interpreter from the event loop (Python: 5 ms).
+SWITCH_SECONDS = 0.001
 
 
 class DrainingServer(uvicorn.Server):
@@ -25,10 +36,30 @@ class DrainingServer(uvicorn.Server):
     at once would refuse them. SIGINT (Ctrl-C), or a second signal, does not wait.
     """
 
-    def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain_seconds: float,
+        admin: "AdminServer | None" = None,
+        on_listening: Callable[[int], None] = lambda _port: None,
+    ) -> None:
         super().__init__(config)
         self._drain_seconds = drain_seconds
+        self._admin = admin
+        self._on_listening = on_listening
         self._draining: asyncio.TimerHandle | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_listening(int(self.servers[0].sockets[0].getsockname()[1]))
+        if self._admin is not None:
+            self._admin.begin()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._admin is not None:
+            await self._admin.end()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig != signal.SIGTERM or self._draining is not None or not self.started:
@@ -53,13 +84,55 @@ class DrainingServer(uvicorn.Server):
             parts.is_draining = True
 
 
-def serve(settings: Settings) -> None:
-    """Serve until a signal."""
-    configure_logging(settings.log_level)
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
+class AdminServer(uvicorn.Server):
+    """Serves the admin port for as long as the API is served. Signals are the other server's business."""
+
+    def __init__(self, config: uvicorn.Config, data_dir: Path) -> None:
+        super().__init__(config)
+        self._data_dir = data_dir
+        self._serving: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Listen. A port that is taken costs the admin calls, not the service: it may be a second one on a laptop."""
+        try:
+            AdminToken(self._data_dir).ensure()
+        except OSError as error:
+            log.warning("the admin token cannot be made yet: %s", error)
+        try:
+            listener = socket.create_server((self.config.host, self.config.port))
+        except OSError as error:
+            log.warning("no admin calls: port %d cannot be used (%s); set ADMIN_PORT", self.config.port, error.strerror)
+            return
+        self._serving = asyncio.create_task(self._serve([listener]), name="admin port")
+
+    async def end(self) -> None:
+        """Finish the calls under way and stop."""
+        self.should_exit = True
+        if self._serving is not None:
+            await self._serving
+
+
+def serve(settings: Settings, on_listening: Callable[[int], None] = lambda _port: None) -> None:
+    """Serve until a signal; `on_listening` is told the port."""
+    configure_logging(settings.log_level, settings.log_dir)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    app = create_app(settings)
+    admin = None
+    if settings.admin_port:
+        config = _config(create_admin_app(app), settings.admin_host, settings.admin_port, lifespan="off")
+        admin = AdminServer(config, settings.data_dir)
+    config = _config(app, settings.host, settings.port, lifespan="on")
+    DrainingServer(config, settings.drain_seconds, admin, on_listening).run()
+
+
+def _config(app: FastAPI, host: str, port: int, *, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=BoundedHttpProtocol,
+        ws="none",
+        host=host,
+        port=port,
+        lifespan=lifespan,
         backlog=BACKLOG,
         log_config=None,
         access_log=False,  # the service writes its own, as JSON
@@ -67,4 +140,3 @@ def serve(settings: Settings) -> None:
         proxy_headers=False,  # X-Forwarded-For is believed only as far as TRUSTED_PROXIES says
         timeout_graceful_shutdown=IN_FLIGHT_SECONDS,
     )
-    DrainingServer(config, settings.drain_seconds).run()

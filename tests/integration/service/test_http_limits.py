@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
+import select
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,7 +227,8 @@ def test_a_live_setting_takes_effect_without_a_restart(
 
 def test_logs_are_json_with_the_agreed_fields_but_no_query(service: Service, until: Callable[..., None]) -> None:
     def logged(**wanted: object) -> list[dict[str, object]]:
-        lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+        # The welcome of a service without a Chroma server goes to standard output, beside the log.
+        lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if wanted.items() <= line.items()]
 
     service.get("/api/v1/query/demo", q="secretword fox")
@@ -268,3 +274,195 @@ def test_concurrent_first_queries_do_not_disturb_each_other(service: Service) ->
     for thread in threads:
         thread.join()
     assert seen == [200] * 20
+
+
+def raw(service: Service, content: bytes, *, seconds: float = 20) -> bytes:
+    """Send bytes as they are; the start of whatever comes back before the connection ends."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=seconds) as connection:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may refuse before it has read all
+            connection.sendall(content)
+        with contextlib.suppress(ConnectionResetError):
+            return connection.recv(65536)
+    return b""
+
+
+HEAD = b"POST /api/v1/ingest HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"x-a: b\r\n" * 10_000 + b"\r\n", b"431", id="ten thousand headers"),
+        pytest.param(b"GET / HTTP/1.1\r\nx-a: " + b"b" * 1_000_000, b"431", id="a header without an end"),
+        pytest.param(b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n", b"431", id="an address of 200 kB"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400", id="TLS"),
+        pytest.param(b"GET / HTTP/1.1\r\nx a: b\r\n\r\n", b"400", id="a blank in a name"),
+        pytest.param(HEAD + b"content-length: 5\r\ncontent-length: 6\r\n\r\n{}", b"400", id="two lengths"),
+        pytest.param(HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", b"400", id="both lengths"),
+        pytest.param(HEAD + b"content-length: -5\r\n\r\n", b"400", id="a negative length"),
+        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\nZZ\r\n", b"400", id="a chunk of no size"),
+    ],
+)
+def test_what_is_no_request_is_refused_early(service: Service, content: bytes, status: bytes) -> None:
+    answer = raw(service, content)
+    assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
+    assert b"application/problem+json" in answer
+
+
+def test_a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_not(service: Service) -> None:
+    for size, status in ((10 * MEBIBYTE, 400), (10 * MEBIBYTE + 1, 413)):
+        content = b"{" + b" " * (size - 1)
+        for body in (content, iter([content])):  # with a length, and chunked
+            headers = {"content-type": "application/json"}
+            response = httpx.post(f"{service.url}/api/v1/ingest", content=body, headers=headers, timeout=30)
+            assert response.status_code == status, (size, response.text)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "nonsense"])
+def test_a_compressed_body_is_refused_unread(service: Service, coding: str) -> None:
+    bomb = gzip.compress(b" " * (64 * MEBIBYTE))
+    headers = {"content-type": "application/json", "content-encoding": coding}
+    response = httpx.post(f"{service.url}/api/v1/ingest", content=bomb, headers=headers)
+    assert response.status_code == 415
+    assert "Content-Encoding" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_body_of_another_type_is_refused(service: Service, kind: str) -> None:
+    body = b'{"project": "p", "documents": [{"text": "x"}]}'
+    response = httpx.post(f"{service.url}/api/v1/ingest", content=body, headers={"content-type": kind} if kind else {})
+    assert response.status_code == 415
+    assert "application/json" in response.json()["detail"]
+
+
+def resident_megabytes(service: Service) -> float:
+    return service.metric("process_resident_memory_bytes") / MEBIBYTE
+
+
+def test_hostile_bodies_do_not_stay_in_memory(service: Service) -> None:
+    deep = b'{"project": "p", "documents": ' + b"[" * MEBIBYTE
+    endless = b'{"project": "p", "documents": [{"text": "' + b"x" * (11 * MEBIBYTE)
+
+    def round_() -> None:
+        for content in (deep, endless, b'{"a":' * MEBIBYTE):
+            for body in (content, iter([content])):
+                headers = {"content-type": "application/json"}
+                response = httpx.post(f"{service.url}/api/v1/ingest", content=body, headers=headers, timeout=30)
+                assert 400 <= response.status_code < 500
+
+    round_()  # what the first one takes is the allocator's
+    before = resident_megabytes(service)
+    for _ in range(3):
+        round_()
+    assert resident_megabytes(service) - before < 50
+
+
+def test_a_body_that_stops_coming_holds_nobody_else_up(service: Service) -> None:
+    """Thirty clients each send the beginning of a body and then nothing; the others do not notice."""
+
+    def seconds() -> list[float]:
+        taken: list[float] = []
+        with httpx.Client(base_url=service.url) as client:
+            for number in range(150):
+                started = time.perf_counter()
+                assert client.get("/api/v1/query/demo", params={"q": f"fox {number % 5}"}).status_code == 200
+                taken.append(time.perf_counter() - started)
+        return sorted(taken)
+
+    control = seconds()
+    with contextlib.ExitStack() as open_:
+        for _ in range(30):
+            connection = open_.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            connection.sendall(HEAD + b"content-length: 1000\r\n\r\n{")
+        meanwhile = seconds()
+    print(f"P99 alone {control[147] * 1000:.1f} ms, beside thirty stalled bodies {meanwhile[147] * 1000:.1f} ms")
+    assert meanwhile[149] < control[149] + 1  # nobody waits for one of them
+
+
+def test_a_stalled_body_is_given_up(service: Service) -> None:
+    answer = raw(service, HEAD + b"content-length: 1000\r\n\r\n{", seconds=40)
+    assert answer.startswith(b"HTTP/1.1 408"), answer[:200]
+    assert b"application/problem+json" in answer
+    assert service.status("/livez") == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-forwarded-for": "a" * 4000},
+        {"x-forwarded-for": ", ".join(["1.1.1.1"] * 1000)},
+        {"x-request-id": "../../etc"},
+        {"host": "evil.example"},
+        {"x-api-key": "\xff\xfe"},
+        {"authorization": "Bearer " + "a" * 10_000},
+        {"x-http-method-override": "DELETE"},
+        {"cookie": "knowledgebeast_key=" + "x" * 5000},
+    ],
+    ids=str,
+)
+def test_forged_headers_change_nothing(service: Service, headers: dict[str, str]) -> None:
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    response = httpx.get(f"{service.url}/api/v1/query/demo", params={"q": "fox"}, headers=encoded)
+    assert response.status_code == 200
+    assert headers.get("x-request-id") != response.headers["x-request-id"]
+
+
+GIBIBYTE = 1024 * MEBIBYTE
+FORM = b'--x\r\ncontent-disposition: form-data; name="files"; filename="big.txt"\r\n\r\n'
+
+
+def upload(service: Service, size: int, *, chunked: bool) -> tuple[bytes, int]:
+    """(answer, bytes sent) of a text file of that size; gives up when the service stops reading."""
+    piece, end = b"word " * (MEBIBYTE // 5), b"\r\n--x--\r\n"
+    length = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % (len(FORM) + size + len(end))
+    head = b"POST /api/v1/projects/large/files HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=x\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+
+        def send(content: bytes) -> None:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(content), content) if chunked else content)
+
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(head + length + b"\r\n\r\n")
+            send(FORM)
+            while sent < size and not select.select([connection], [], [], 0)[0]:
+                send(piece)
+                sent += len(piece)
+            send(end)
+        with contextlib.suppress(ConnectionResetError):
+            return connection.recv(65536), sent
+    return b"", sent
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_file_of_a_gibibyte_is_refused_without_being_held(service: Service, chunked: bool) -> None:
+    def peak() -> int:
+        assert service.running is not None
+        status = Path(f"/proc/{service.running.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) // 1024
+
+    def rate() -> list[float]:
+        taken: list[float] = []
+        with httpx.Client(base_url=service.url) as client:
+            for number in range(50):
+                started = time.perf_counter()
+                assert client.get("/api/v1/query/demo", params={"q": f"fox {number % 5}"}).status_code == 200
+                taken.append(time.perf_counter() - started)
+        return sorted(taken)
+
+    control, before = rate(), peak()
+    answers: list[tuple[bytes, int]] = []
+    sending = threading.Thread(target=lambda: answers.append(upload(service, GIBIBYTE, chunked=chunked)))
+    sending.start()
+    meanwhile = rate()
+    sending.join()
+    answer, sent = answers[0]
+    assert answer.startswith(b"HTTP/1.1 413"), (answer[:300], sent)
+    assert b"application/problem+json" in answer
+    print(
+        f"{sent / MEBIBYTE:.0f} MiB sent, peak memory +{peak() - before} MiB; neighbours' slowest of 50 "
+        f"{meanwhile[49] * 1000:.1f} ms, alone {control[49] * 1000:.1f} ms"
+    )
+    assert peak() - before < 50
+    assert meanwhile[49] < control[49] + 1  # nobody waits for the end of the upload

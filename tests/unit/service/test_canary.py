@@ -9,6 +9,8 @@ import pytest
 from knowledgebeast_service.errors import CollectionMissingError, VectorStoreError
 from knowledgebeast_service.search import canary
 from knowledgebeast_service.search.canary import CanaryRounds, Round
+from knowledgebeast_service.search.collection_health import CollectionHealth
+from knowledgebeast_service.search.placement import Collections
 from knowledgebeast_service.search.vector_store import Matrix, Neighbour, collection_name
 from knowledgebeast_service.settings import LiveSettings
 from knowledgebeast_service.storage import ingest_queue
@@ -50,6 +52,9 @@ class FakeStore:
     async def delete(self, collection: str, chunk_ids: Sequence[int], timeout_seconds: float) -> None: ...
     async def create_collection(self, collection: str, timeout_seconds: float) -> None: ...
     async def drop_collection(self, collection: str, timeout_seconds: float) -> None: ...
+    async def chunk_ids(self, collection: str, limit: int, offset: int, timeout_seconds: float) -> list[int]:
+        return list(self.collections[collection])[offset : offset + limit]
+
     async def probe(self, timeout_seconds: float) -> None:
         if self.probe_error:
             raise self.probe_error
@@ -64,6 +69,7 @@ class World:
     database: Database
     store: FakeStore
     missing: list[str]
+    health: CollectionHealth
     rounds: CanaryRounds
 
     def add(self, name: str, vectors: list[Vector]) -> Project:
@@ -94,7 +100,9 @@ def world(database: Database, monkeypatch: pytest.MonkeyPatch) -> World:
     async def on_missing(project: Project, _model_hash: str) -> None:
         missing.append(project.name)
 
-    return World(database, store, missing, CanaryRounds(store, database, LiveSettings, on_missing))
+    health = CollectionHealth()
+    rounds = CanaryRounds(Collections(store, database), database, LiveSettings, on_missing, health)
+    return World(database, store, missing, health, rounds)
 
 
 def vectors(count: int, seed: int = 1) -> list[Vector]:
@@ -169,9 +177,114 @@ async def test_a_store_that_is_away_costs_its_time_outs_once_not_for_each_collec
         raise VectorStoreError("no answer within 1 s")
 
     world.store.fault = away
+    world.store.probe_error = VectorStoreError("no answer within 1 s")
     result = await world.round(*projects)
-    assert (result.ratio, result.reason) == (0.0, "no answer within 1 s")
+    assert (result.ratio, result.reason, result.is_chroma_well) == (0.0, "no answer within 1 s", False)
     assert len(world.store.asked) == 1 + canary.RETRIES
+    assert not world.health.failing, "Chroma is away: no collection is to blame"
+    world.store.probe_error, world.store.asked = None, []
+    assert not (await world.round(*projects)).is_chroma_well
+    assert len(world.store.asked) == 2 * (1 + canary.RETRIES), "a second one tells that it is not the first one's fault"
+    assert not world.health.failing
+
+
+@pytest.mark.parametrize("fault", ["wrong answers", "no answer"])
+async def test_a_collection_that_is_bad_by_itself_is_the_only_one_accused(
+    world: World, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = world.add("bad", vectors(20)), world.add("good", vectors(20, seed=2))
+    torn, half = collection_name(bad.uid, MODEL), lose(0.5)
+
+    def answer(name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        if name != torn:
+            return answers
+        if fault == "no answer":
+            raise VectorStoreError("status 500")
+        return half(name, answers)
+
+    world.store.fault = answer
+    for _ in range(2):  # one that gives no answer before any other has given one is asked again, after them
+        result = await world.round(bad, good)
+        assert (result.is_passing, result.is_chroma_well) == (False, True)
+    assert set(world.health.failing) == {bad.id}
+    assert world.health.refusal_to_write(bad.id)
+    assert world.health.refusal_to_write(good.id) is None
+    world.store.asked = []
+    assert not (await world.round(bad, good)).is_passing
+    assert world.store.asked.count(torn) == (1 if fault == "wrong answers" else 0), "a silent one may have killed it"
+    world.store.fault = lambda _name, answers: answers
+    monkeypatch.setattr("time.monotonic", lambda: 1e9)
+    assert (await world.round(bad, good)).is_passing
+    assert not world.health.failing
+
+
+async def test_a_chroma_that_starts_in_the_middle_of_a_round_accuses_nobody(world: World) -> None:
+    first, second = world.add("first", vectors(5)), world.add("second", vectors(5, seed=2))
+
+    def starting(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        if len(world.store.asked) <= 1 + canary.RETRIES:
+            raise VectorStoreError("ConnectError")
+        return answers
+
+    world.store.fault = starting
+    assert (await world.round(first, second)).is_chroma_well
+    assert not world.health.failing
+    assert (await world.round(first, second)).is_passing
+
+
+async def test_a_chroma_that_dies_in_the_middle_of_a_round_opens_the_breaker_and_accuses_nobody(world: World) -> None:
+    projects = [world.add(f"p{number}", vectors(3, number)) for number in range(4)]
+
+    def dies(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        if len(world.store.asked) > 1:
+            world.store.probe_error = VectorStoreError("ConnectError")
+            raise VectorStoreError("ConnectError")
+        return answers
+
+    world.store.fault = dies
+    assert not (await world.round(*projects)).is_chroma_well
+    assert not world.health.failing
+    assert len(set(world.store.asked)) == 2, "those after it are not asked"
+
+
+async def test_the_only_collection_is_accused_when_chroma_dies_each_time_that_it_is_asked(world: World) -> None:
+    """It is then left alone, or a Chroma that is started again would die again before anything could be rebuilt."""
+    project = world.add("only", vectors(5))
+
+    def dies(_name: str, _answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+        world.store.probe_error = VectorStoreError("ConnectError")
+        raise VectorStoreError("RemoteProtocolError")
+
+    world.store.fault = dies
+    for number in range(1, 4):
+        world.store.probe_error = None  # it was started again
+        assert not (await world.round(project)).is_passing
+        assert bool(world.health.failing) == (number == 3)
+        world.store.asked = []
+        assert not (await world.round(project)).is_passing, "away, which is known without asking the collection"
+        assert world.store.asked == []
+    world.store.probe_error = None
+    assert not (await world.round(project)).is_passing
+    assert world.store.asked == []
+    assert world.health.refusal_to_write(project.id)
+
+
+async def test_a_missing_collection_beside_a_good_one_is_filled_again(world: World) -> None:
+    bad, good = world.add("bad", vectors(5)), world.add("good", vectors(5, seed=2))
+    del world.store.collections[collection_name(bad.uid, MODEL)]
+    assert (await world.round(bad, good)).is_chroma_well
+    assert world.missing == ["bad"]
+    assert world.health.reason(bad.id)
+    assert world.health.refusal_to_write(bad.id) is None, "or nothing would ever make it"
+
+
+async def test_a_deleted_project_fails_no_more(world: World) -> None:
+    bad, good = world.add("bad", vectors(20)), world.add("good", vectors(20, seed=2))
+    torn, half = collection_name(bad.uid, MODEL), lose(0.5)
+    world.store.fault = lambda name, answers: half(name, answers) if name == torn else answers
+    await world.round(bad, good)
+    assert (await world.round(good)).is_passing
+    assert not world.health.failing
 
 
 async def test_every_collection_gets_its_turn_and_a_failing_one_every_turn(world: World) -> None:
@@ -189,7 +302,7 @@ async def test_every_collection_gets_its_turn_and_a_failing_one_every_turn(world
 async def test_without_vectors_a_read_through_chromas_database_decides(world: World) -> None:
     assert await world.rounds.run([], None) == Round(1.0)
     world.store.probe_error = VectorStoreError("status 500")
-    assert await world.rounds.run([], MODEL) == Round(0.0, "status 500")
+    assert await world.rounds.run([], MODEL) == Round(0.0, "status 500", has_answer=False)
 
 
 async def test_a_chunk_deleted_while_it_was_asked_for_says_nothing(world: World) -> None:

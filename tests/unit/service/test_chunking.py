@@ -1,9 +1,10 @@
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledgebeast_service.ingest.chunking import estimate_tokens, split_text
+from knowledgebeast_service.ingest.chunking import LONGEST_CHUNK_LETTERS, estimate_tokens, split_blocks, split_text
 
 BUDGET = 12
 
@@ -28,6 +29,22 @@ def test_without_a_tokenizer_the_estimate_keeps_the_budget(text: str) -> None:
     chunks = split_text(text, BUDGET, no_tokenizer)
     assert "".join(chunks) == text
     assert all(count <= BUDGET for count in estimate_tokens(chunks))
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("ab .!?\n。é"), max_size=60), max_size=12))
+def test_a_text_that_comes_in_pieces_is_cut_as_well(blocks: list[str]) -> None:
+    chunks = list(split_blocks(blocks, BUDGET, count_words))
+    assert "".join(chunks) == "".join(blocks)
+    assert all(count <= BUDGET for count in count_words(chunks))
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 300_000, "." * 300_000, '."' * 150_000, "\n " * 150_000, " " * 300_000, "\u0301" * 300_000]
+)
+def test_a_hostile_text_is_cut_into_chunks_of_bounded_length(text: str) -> None:
+    chunks = split_text(text, 254, no_tokenizer)
+    assert "".join(chunks) == text
+    assert max(map(len, chunks)) <= LONGEST_CHUNK_LETTERS
 
 
 def test_sentences_stay_whole_while_they_fit() -> None:

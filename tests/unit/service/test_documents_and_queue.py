@@ -1,11 +1,12 @@
 """Storage of documents, the queue behind them, and what a replica sees of it: on a real database, without a model."""
 
+import asyncio
 import json
 
 import numpy as np
 import pytest
 
-from knowledgebeast_service.errors import NotFoundError
+from knowledgebeast_service.errors import NotFoundError, NotReadyError
 from knowledgebeast_service.search.replica import KeywordReplica
 from knowledgebeast_service.storage import ingest_queue, queries
 from knowledgebeast_service.storage.database import Database
@@ -116,6 +117,39 @@ async def test_a_deleted_project_is_gone_and_its_name_starts_anew(database: Data
     replica.close()
 
 
+async def test_a_replica_that_still_has_a_deleted_project_is_behind_its_successor(database: Database) -> None:
+    """The name is the same, and so would the numbers be: it would answer min_seq from the project that is gone."""
+    stale = KeywordReplica(database)
+    for number in range(5):
+        ingest(database, document(f"d{number}", "red"))
+    await stale.catch_up()
+    deleted_seq = database.write_now(lambda connection: delete_project(connection, "p"))
+    seen = stale.snapshot.by_name["p"].project
+    assert seen.seq < deleted_seq
+    assert ingest(database, document("b", "blue")).seq > deleted_seq
+    with pytest.raises(NotReadyError):
+        await stale.wait_for("p", deleted_seq, 0)
+    waiting = asyncio.create_task(stale.wait_for("p", deleted_seq, 10))
+    await asyncio.sleep(0)
+    await stale.catch_up()
+    await waiting
+    assert stale.snapshot.by_name["p"].project.uid != seen.uid
+    stale.close()
+
+
+async def test_waiting_for_a_project_ends_when_it_is_deleted(database: Database) -> None:
+    replica = KeywordReplica(database)
+    seq = ingest(database, document("a", "red")).seq
+    await replica.catch_up()
+    waiting = asyncio.create_task(replica.wait_for("p", seq + 2, 10))
+    await asyncio.sleep(0)
+    database.write_now(lambda connection: delete_project(connection, "p"))
+    await replica.catch_up()
+    await asyncio.wait_for(waiting, 1)
+    assert "p" not in replica.snapshot.by_name
+    replica.close()
+
+
 def test_the_text_comes_back_whole(database: Database) -> None:
     ingest(database, document("a", "One. ", "Two. ", "Three."))
     found = database.read_now(lambda connection: queries.get_document(connection, "p", "a"))
@@ -123,15 +157,13 @@ def test_the_text_comes_back_whole(database: Database) -> None:
     assert not found.is_indexed
 
 
-def test_a_lease_keeps_others_out_and_ends_by_itself(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_keeps_others_out_and_ends_by_itself(database: Database) -> None:
     ingest(database, document("a", "x"))
 
-    def lease(owner: str) -> list[QueueItem]:
-        return database.write_now(lambda connection: ingest_queue.lease(connection, ["embed"], owner, 10))
+    def lease(owner: str, seconds: float = 60) -> list[QueueItem]:
+        return database.write_now(lambda connection: ingest_queue.lease(connection, ["embed"], owner, 10, seconds))
 
-    monkeypatch.setattr(ingest_queue, "LEASE_SECONDS", -1.0)  # a worker that died long ago
-    assert len(lease("dead")) == 1
-    monkeypatch.undo()
+    assert len(lease("dead", seconds=-1)) == 1  # a worker that died long ago
     assert len(lease("a")) == 1
     assert lease("b") == []
     assert not database.read_now(lambda connection: ingest_queue.has_work(connection, ["embed"]))
@@ -146,6 +178,21 @@ def test_done_means_forgotten_and_the_sequence_moves_on(database: Database) -> N
     progress = database.read_now(lambda connection: queries.get_task(connection, accepted.task_id))
     assert (progress.total, progress.pending) == (1, 0)
     assert ingest(database, document("b", "x")).seq == accepted.seq + 2  # vectors that arrived changed the answers
+
+
+def test_a_vector_sent_by_a_worker_that_slept_past_its_lease_is_removed_again(database: Database) -> None:
+    """SIGSTOP, or a stalled disk: another worker has published and then removed the chunk meanwhile."""
+    ingest(database, document("a", "old"))
+    embed_all(database)
+    sleeping = database.write_now(lambda connection: ingest_queue.lease(connection, ["publish"], "a", 10, -1))
+    publish_all(database, owner="b")
+    database.write_now(lambda connection: delete_document(connection, "p", "a"))
+    publish_all(database, owner="b")
+    assert queued(database) == {}
+    database.write_now(lambda connection: ingest_queue.complete(connection, sleeping, "a"))
+    assert queued(database) == {1: "delete"}
+    publish_all(database, owner="b")
+    assert queued(database) == {}
 
 
 def test_a_chunk_replaced_while_it_is_sent_is_removed_from_chroma_afterwards(database: Database) -> None:
@@ -250,3 +297,14 @@ def test_what_does_not_exist_is_named(database: Database) -> None:
     ingest(database, document("a", "x"))
     with pytest.raises(NotFoundError, match="no document 'b'"):
         database.read_now(lambda connection: queries.get_document(connection, "p", "b"))
+
+
+def test_a_document_of_another_project_is_not_found(database: Database) -> None:
+    ingest(database, document("a", "of one"), project="one")
+    ingest(database, document("b", "of two"), project="two")
+    with pytest.raises(NotFoundError, match="no document 'b' in project 'one'"):
+        database.read_now(lambda connection: queries.get_document(connection, "one", "b"))
+    ingest(database, document("a", "also a"), project="two")
+    for project, text in (("one", "of one"), ("two", "also a")):
+        found = database.read_now(lambda connection, project=project: queries.get_document(connection, project, "a"))
+        assert found.text == text

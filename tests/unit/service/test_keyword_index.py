@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 from unittest import mock
 
@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi  # pyright: ignore[reportMissingTypeStubs]
 
-from knowledgebeast_service.search import keyword_index
-from knowledgebeast_service.search.keyword_index import SMALL_COLLECTION, KeywordIndex
-from knowledgebeast_service.storage.records import ChunkPostings, RemovedChunk
+from knowledgebeast_service.search import bm25
+from knowledgebeast_service.search.bm25 import SMALL_COLLECTION
+from knowledgebeast_service.search.keyword_index import KeywordIndex
+from knowledgebeast_service.storage.records import ChunkPostings
 
 TOLERANCE = 1e-9
 
@@ -32,10 +33,6 @@ def postings(chunk_id: int, words: list[int], document_id: int | None = None) ->
         np.array([term for term, _ in counted], dtype=np.int32),
         np.array([count for _, count in counted], dtype=np.int32),
     )
-
-
-def removal(chunk_id: int, words: Iterable[int]) -> RemovedChunk:
-    return RemovedChunk(chunk_id, np.array(sorted(set(words)), dtype=np.int32))
 
 
 def oracle(corpus: dict[int, list[int]], query: list[int]) -> dict[int, float]:
@@ -71,13 +68,14 @@ def test_scores_equal_rank_bm25_after_any_adds_and_removals(
     for added, removed in batches:
         gone = [chunk_id for chunk_id in set(removed) if chunk_id in corpus]
         # Removals of unknown chunks come too: a replica may see one for a chunk that it never had.
-        removals = [removal(chunk_id, corpus.pop(chunk_id, [])) for chunk_id in [*gone, 9999]]
+        for chunk_id in gone:
+            del corpus[chunk_id]
         fresh = {next_id + place: words for place, words in enumerate(added)}
         next_id += len(added)
-        index = index.apply([postings(chunk_id, words) for chunk_id, words in fresh.items()], removals)
+        index = index.apply([postings(chunk_id, words) for chunk_id, words in fresh.items()], [*gone, 9999])
         corpus |= fresh
     if any(corpus.values()):
-        with mock.patch.object(keyword_index, "SMALL_COLLECTION", 0):
+        with mock.patch.object(bm25, "SMALL_COLLECTION", 0):
             assert_equals_oracle(index, corpus, query)
 
 
@@ -133,7 +131,7 @@ def test_only_allowed_documents_are_found() -> None:
 
 def test_an_older_index_is_untouched_by_later_changes() -> None:
     before = KeywordIndex().apply([postings(1, [1]), postings(2, [1])], [])
-    after = before.apply([postings(3, [1])], [removal(1, [1])])
+    after = before.apply([postings(3, [1])], [1])
     assert [hit.chunk_id for hit in before.search([1], limit=9)] == [1, 2]
     assert [hit.chunk_id for hit in after.search([1], limit=9)] == [2, 3]
     assert after.document_of(1) is None
@@ -151,3 +149,48 @@ def test_segments_stay_few_while_chunks_come_one_by_one() -> None:
 def test_an_empty_index_finds_nothing() -> None:
     assert KeywordIndex().search([1, 2], limit=10) == []
     assert KeywordIndex().apply([postings(1, [])], []).search([1], limit=10) == []
+
+
+def test_a_chunk_analysed_anew_takes_the_place_of_itself() -> None:
+    """Removed and added again under the same id, between chunks of other segments."""
+    words = {number: [1, number % 7 + 2] for number in range(1, 200)}
+    index = KeywordIndex().apply([postings(chunk_id, some) for chunk_id, some in words.items()])
+    for chunk_ids in (range(50, 90), range(3, 60), range(1, 200, 5)):
+        fresh = {chunk_id: [*words[chunk_id], 8 + chunk_id % 3] for chunk_id in chunk_ids}
+        index = index.apply([postings(chunk_id, some) for chunk_id, some in fresh.items()], list(fresh))
+        words |= fresh
+        assert_equals_oracle(index, words, [1, 4, 9])
+        assert_equals_oracle(index.compacted(), words, [1, 4, 9])
+    assert index.documents_of(np.array([7, 60, 500])).tolist() == [7, 60, -1]
+
+
+def test_the_mean_idf_does_not_depend_on_how_the_index_came_about() -> None:
+    """To the last bit: replicas must give the same scores, also one that started late."""
+    generator = np.random.default_rng(3)
+    chunks = [postings(number, generator.zipf(1.4, 20).clip(max=90).tolist()) for number in range(1, 300)]
+    at_once = KeywordIndex().apply(chunks).apply([], [5, 6, 7])
+    one_by_one = KeywordIndex()
+    for chunk in chunks:
+        one_by_one = one_by_one.apply([chunk])
+    for gone in (7, 5, 6):
+        one_by_one = one_by_one.apply([], [gone])
+    assert one_by_one.mean_idf == at_once.mean_idf
+    terms = np.unique(np.concatenate([chunk.term_ids for chunk in chunks if chunk.chunk_id not in {5, 6, 7}]))
+    frequencies = [sum(term in chunk.term_ids for chunk in chunks if chunk.chunk_id not in {5, 6, 7}) for term in terms]
+    expected = np.mean([math.log(296 - n + 0.5) - math.log(n + 0.5) for n in frequencies])
+    assert at_once.mean_idf == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("chunks", [SMALL_COLLECTION - 1, SMALL_COLLECTION])
+def test_okapi_begins_at_fifty_chunks(chunks: int) -> None:
+    """On either side of the boundary, for a rare term, one in half of the chunks and one in all."""
+    index = KeywordIndex().apply(
+        [postings(number, [1, 2 + number % 2, *([9] if number == 1 else [])]) for number in range(1, chunks + 1)]
+    )
+    if chunks < SMALL_COLLECTION:
+        for term, frequency in ((9, 1), (2, chunks // 2), (1, chunks)):
+            assert index.idf(term) == pytest.approx(math.log(1 + (chunks - frequency + 0.5) / (frequency + 0.5)))
+    else:
+        assert index.idf(9) == pytest.approx(math.log(chunks - 0.5) - math.log(1.5))
+        assert index.idf(2) == 0.0
+        assert index.idf(1) == pytest.approx(0.25 * index.mean_idf)

@@ -41,6 +41,7 @@ def test_a_broken_file_keeps_the_last_good_values_and_is_logged_once(
     file.write_text('{"QUERY_CACHE_SIZE": 7}')
     source.poll()
     file.write_text(broken)
+    caplog.clear()
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             source.poll()

@@ -1,19 +1,25 @@
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from knowledgebeast_service.embedding.build.folder import MODEL_HASH, WEIGHTS_SHA256, build_model_folder
-from knowledgebeast_service.embedding.manifest import find_model_folder, load_verified_manifest, model_hash_of
+from knowledgebeast_service.embedding.manifest import (
+    HOW_TO_GET_ONE,
+    find_model_folder,
+    load_verified_manifest,
+    model_hash_of,
+)
 from knowledgebeast_service.errors import ModelUnavailableError
 
 
 def damaged_copy(model_dir: Path, target: Path) -> Path:
     """The folder with one byte of the graph turned; the tokenizer stays whole."""
     target.mkdir()
-    for name in ("manifest.json", "tokenizer.json", "model.onnx"):
-        shutil.copyfile(model_dir / name, target / name)
+    for file in model_dir.iterdir():
+        shutil.copyfile(file, target / file.name)
     with (target / "model.onnx").open("r+b") as file:
         file.seek(1_000_000)
         byte = file.read(1)
@@ -68,7 +74,7 @@ def test_says_what_to_do_when_there_is_none(tmp_path: Path) -> None:
 
 
 def test_hash_changes_with_every_ingredient() -> None:
-    base = {"weights_sha256": "a", "tokenizer_sha256": "b", "recipe": "c", "precision": "fp32", "max_tokens": 256}
+    base = {"weights_sha256": "a", "tokenizer_sha256": "b", "recipe": "c", "max_tokens": 256}
     changed = [model_hash_of(**(base | {name: "x"})) for name in base if name != "max_tokens"]  # pyright: ignore[reportArgumentType]
     changed.append(model_hash_of(**(base | {"max_tokens": 128})))  # pyright: ignore[reportArgumentType]
     assert len({model_hash_of(**base), *changed}) == len(base) + 1  # pyright: ignore[reportArgumentType]
@@ -79,3 +85,11 @@ def test_build_refuses_a_folder_that_holds_something_else(tmp_path: Path) -> Non
     with pytest.raises(ModelUnavailableError, match="not empty"):
         build_model_folder(tmp_path)
     assert (tmp_path / "precious.txt").exists()
+
+
+def test_the_advice_to_install_names_the_versions_that_are_used_here() -> None:
+    """Outside of the repository it is all that a person has."""
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    for wanted in project["dependency-groups"]["model"]:
+        if not wanted.startswith("pydantic"):
+            assert wanted in HOW_TO_GET_ONE

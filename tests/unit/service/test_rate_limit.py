@@ -1,6 +1,7 @@
 import pytest
 
-from knowledgebeast_service.api.rate_limit import CLIENTS, RateLimiter, client_of
+from knowledgebeast_service.api.client_address import client_of
+from knowledgebeast_service.api.rate_limit import CLIENTS, RateLimiter
 
 
 def test_a_minutes_allowance_at_once_and_not_one_more() -> None:

@@ -1,10 +1,14 @@
 import json
 import logging
+import socket
 import sys
 from pathlib import Path
 
+import pytest
+
+from knowledgebeast_service.telemetry import logs
 from knowledgebeast_service.telemetry.limits import anonymous_memory_bytes, cpu_limit, memory_limit_bytes
-from knowledgebeast_service.telemetry.logs import JsonFormatter
+from knowledgebeast_service.telemetry.logs import JsonFormatter, configure_logging
 
 
 def formatted(**extra: object) -> dict[str, object]:
@@ -51,3 +55,44 @@ def test_anonymous_memory_is_read_from_the_status_of_the_process(tmp_path: Path)
     assert anonymous_memory_bytes(tmp_path / "status") == 512 * 1024
     assert anonymous_memory_bytes(tmp_path / "absent") == 0
     assert anonymous_memory_bytes() > 1024**2
+
+
+def test_log_files_are_json_rotate_and_belong_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FILE_BYTES", 2000)
+    configure_logging("info", tmp_path / "logs")
+    try:
+        for number in range(200):
+            logging.getLogger(logs.ROOT).info("line %d", number)
+    finally:
+        configure_logging("info")
+    files = sorted((tmp_path / "logs").iterdir())
+    assert len(files) == logs.FILES == 10
+    assert all(file.name.startswith(f"knowledgebeast-{socket.gethostname()}.log") for file in files)
+    assert all(file.stat().st_size <= 2000 for file in files)
+    newest = json.loads((files[0].read_text()).splitlines()[-1])
+    assert newest["message"] == "line 199"
+
+
+def test_a_folder_that_cannot_be_written_costs_the_files_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    configure_logging("info", tmp_path / "file" / "logs")
+    logging.getLogger(logs.ROOT).info("still said")
+    configure_logging("info")
+    assert "no log files" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_adds_no_traceback_for_each_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", tmp_path)
+    handler = logging.getLogger(logs.ROOT).handlers[1]
+    assert isinstance(handler, logs.LogFile)
+    assert handler.stream is not None
+    handler.stream.close()
+    handler.stream = Path("/dev/full").open("w")  # noqa: SIM115  (closed by the handler)
+    logging.getLogger(logs.ROOT).info("said once")
+    configure_logging("info")
+    shown = capsys.readouterr().err
+    assert shown.count("said once") == 1
+    assert "Traceback" not in shown

@@ -2,6 +2,7 @@
 the requests a second.)
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -16,16 +17,22 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from knowledgebeast_service.api.client_address import client_of
 from knowledgebeast_service.api.problems import problem
-from knowledgebeast_service.api.rate_limit import RateLimiter, client_of
+from knowledgebeast_service.api.rate_limit import ForwardingWatch
+from knowledgebeast_service.api.shared_limit import SharedLimit
 from knowledgebeast_service.components import Components
 from knowledgebeast_service.telemetry.logs import EXTRA_FIELDS
 
+log = logging.getLogger(__name__)
 access_log = logging.getLogger("knowledgebeast_service.access")
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
+BODY_PAUSE_SECONDS = 20.0
 CONTENT_TOO_LARGE = 413  # http.HTTPStatus has had two names for it
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+LIMITED = "/api/"
+UPLOAD_PATH = re.compile(r"^/api/v1/projects/[^/]+/files$")  # counts its bytes itself, by MAX_DOCUMENT_SIZE_MB
 UNMATCHED = "unmatched"  # one label for every path that is no route: scanners must not make series
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 KNOWN_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
@@ -87,20 +94,22 @@ def route_template(scope: Scope) -> str:
 
 
 class RateLimitMiddleware:
-    """429 with Retry-After for a client over RATE_LIMIT_PER_MINUTE. Probes, metrics and documentation are free."""
+    """429 with Retry-After for a client over RATE_LIMIT_PER_MINUTE. Probes, metrics and documentation are free.
+
+    A client is a good API key, else an address.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._limiter = RateLimiter()
+        self._forwarding = ForwardingWatch(log.warning)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not str(scope["path"]).startswith("/api/"):
+        if scope["type"] != "http" or not str(scope["path"]).startswith(LIMITED):
             await self._app(scope, receive, send)
             return
         limits = components_of(scope).limits()
-        peer = scope["client"][0] if scope.get("client") else "unknown"
-        client = client_of(peer, Headers(scope=scope).getlist("x-forwarded-for"), limits.trusted_proxies)
-        wait = self._limiter.check(client, limits.rate_limit_per_minute, time.monotonic())
+        limit = cast("SharedLimit", scope["app"].state.rate_limit)
+        wait = limit.check(self._client(scope, limits.trusted_proxies), limits.rate_limit_per_minute)
         if wait == 0:
             await self._app(scope, receive, send)
             return
@@ -114,9 +123,21 @@ class RateLimitMiddleware:
         )
         await response(scope, receive, send)
 
+    def _client(self, scope: Scope, trusted_proxies: int) -> str:
+        key_id = scope["state"].get("key_id")
+        if key_id is not None:
+            return f"key {key_id}"
+        peer = str(scope["client"][0]) if scope.get("client") else "unknown"
+        forwarded_for = Headers(scope=scope).getlist("x-forwarded-for")
+        if forwarded_for and trusted_proxies == 0:
+            self._forwarding.saw(peer)
+        return client_of(peer, forwarded_for, trusted_proxies)
+
 
 class BodyLimitMiddleware:
-    """413 for a body over MAX_BODY_BYTES, counted as it comes in: a chunked body announces no length."""
+    """413 for a body over MAX_BODY_BYTES, counted as it comes in: a chunked body announces no length. 408 for one that
+    stops coming. 415 for one in a coding: unpacked it could have any size.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -125,22 +146,51 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-            await problem(CONTENT_TOO_LARGE, TOO_LARGE, path=str(scope["path"]))(scope, receive, send)
+        headers = Headers(scope=scope)
+        is_upload = UPLOAD_PATH.match(str(scope["path"])) is not None  # which counts by a limit of its own
+        is_coming = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        refused = _refused_by_headers(scope, headers, is_upload=is_upload) if is_coming else None
+        if refused is not None:
+            status, detail = refused
+            scope["state"] |= {"error_type": f"Refused({status})", "error": detail}
+            await problem(status, detail, path=str(scope["path"]))(scope, receive, send)
             return
         received = 0
 
         async def counted_receive() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_coming
+            try:
+                async with asyncio.timeout(BODY_PAUSE_SECONDS if is_coming else None):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, TOO_SLOW, {"connection": "close"}) from None
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > MAX_BODY_BYTES:
+                is_coming = bool(message.get("more_body"))
+                if received > MAX_BODY_BYTES and not is_upload:
                     raise HTTPException(CONTENT_TOO_LARGE, TOO_LARGE)
             return message
 
         await self._app(scope, counted_receive, send)
 
 
+def _refused_by_headers(scope: Scope, headers: Headers, *, is_upload: bool) -> tuple[int, str] | None:
+    """Why a body is not even read."""
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, CODED
+    if is_upload:
+        return None
+    announced = headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+        return CONTENT_TOO_LARGE, TOO_LARGE
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    if str(scope["path"]).startswith(LIMITED) and not is_json:
+        return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NO_JSON
+    return None
+
+
 TOO_LARGE = f"The body is larger than {MAX_BODY_BYTES:,} bytes: send fewer documents in one request."
+TOO_SLOW = f"Nothing more of the body came for {BODY_PAUSE_SECONDS:g} s: send it again."
+CODED = "The body must not be compressed: leave Content-Encoding out."
+NO_JSON = "The body must be JSON: send it with `Content-Type: application/json`."

@@ -10,7 +10,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from knowledgebeast_service.errors import InvalidInputError, KnowledgeBeastError, NotFoundError, UnavailableError
+from knowledgebeast_service.errors import (
+    DatabaseError,
+    InvalidInputError,
+    KnowledgeBeastError,
+    NotFoundError,
+    UnavailableError,
+    VolumeFullError,
+)
 from knowledgebeast_service.ingest.accept import AllRejectedError
 
 log = logging.getLogger(__name__)
@@ -18,6 +25,7 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
 SHOWN_ERRORS = 20
+MAKE_ROOM = "Delete documents, run `knowledgebeast maintain clean`, or enlarge the volume; searches go on."
 
 
 def problem(
@@ -41,6 +49,17 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(KnowledgeBeastError, _known)
     app.add_exception_handler(Exception, _unexpected)
+
+
+def problem_for(request: Request, error: Exception) -> Response:
+    """The answer to an exception, for a route that goes on after it."""
+    match error:
+        case RequestValidationError():
+            return _invalid(request, error)
+        case KnowledgeBeastError():
+            return _known(request, error)
+        case _:
+            return _unexpected(request, error)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
@@ -73,6 +92,10 @@ def _known(request: Request, error: Exception) -> Response:
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), path=path, results=results)
         case InvalidInputError():
             return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), path=path)
+        case VolumeFullError():
+            return problem(HTTPStatus.INSUFFICIENT_STORAGE, str(error), path=path)
+        case DatabaseError(kind="full"):
+            return problem(HTTPStatus.INSUFFICIENT_STORAGE, f"{error}. {MAKE_ROOM}", path=path)
         case UnavailableError():
             retry = {"retry-after": str(RETRY_AFTER_SECONDS)}
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), path=path, headers=retry)
@@ -82,6 +105,8 @@ def _known(request: Request, error: Exception) -> Response:
 
 def _unexpected(request: Request, error: Exception) -> Response:
     request_id = str(request.state.request_id)
+    if isinstance(error, MemoryError):
+        request.app.state.components.metrics.inc("kb_memory_errors_total")
     log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"request_id": request_id})
     _note(request, error, str(error))
     detail = f"The service failed in a way that it does not know. The log has more under request_id {request_id}."

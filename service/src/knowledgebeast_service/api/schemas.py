@@ -1,13 +1,15 @@
 """Requests and answers of the HTTP API, as in the OpenAPI document."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
+from knowledgebeast_service.api.patterns import PROJECT_PATTERN
+from knowledgebeast_service.ingest.worker import Reason
 from knowledgebeast_service.search.pipeline import Mode
 
-PROJECT_PATTERN = r"^[a-zA-Z0-9_-]{1,64}$"
 MAX_TOP_K = 100
+MAX_BATCH = 100
 MAX_WINDOW = 1000  # offset + top_k: how deep the rankings are
 
 
@@ -33,13 +35,25 @@ def _float_only(value: object) -> object:
     return value
 
 
+def _documented(**more: object) -> Any:
+    """Further keywords of a type in the OpenAPI document."""
+    return Field(json_schema_extra=cast("dict[str, Any]", more))
+
+
 ProjectName = Annotated[str, StringConstraints(pattern=PROJECT_PATTERN)]
 DocumentId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,256}$"), AfterValidator(_storable)]
+# The patterns are for the OpenAPI document alone: what the validators refuse.
+NO_NUL = r"^[^\x00]*$"
 QueryText = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), AfterValidator(_without_nul)
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=1000),
+    AfterValidator(_without_nul),
+    _documented(pattern=r"^[^\x00]*[^\s\x00][^\x00]*$"),
 ]
-Key = Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_without_nul)]
-Text = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_without_nul)]
+Key = Annotated[
+    str, StringConstraints(min_length=1, max_length=128), AfterValidator(_without_nul), _documented(pattern=NO_NUL)
+]
+Text = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_without_nul), _documented(pattern=NO_NUL)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[float, BeforeValidator(_float_only), Field(strict=True, allow_inf_nan=False)]
 Scalar = Annotated[bool, Field(strict=True)] | Integer | Number | Text | None
@@ -67,13 +81,18 @@ class DocumentOut(BaseModel):
     id: str
     status: Literal["accepted", "indexed", "queued", "rejected"]
     error: str | None = None
+    unchanged: bool = Field(default=False, description="It was there already, with this title and text.")
 
 
 class IngestOut(BaseModel):
-    """`seq` is the project's sequence number: pass it as `min_seq` to read what was written."""
+    """`seq` is the project's sequence number: pass it as `min_seq` to read what was written.
+
+    `queued` = stored and found by keyword; by vector when what `reason` names is over. `detail` says it in a sentence.
+    """
 
     status: Literal["accepted", "indexed", "queued"]
-    reason: str | None = None
+    reason: Reason | None = None
+    detail: str | None = None
     task_id: str
     seq: int
     results: list[DocumentOut]
@@ -81,19 +100,32 @@ class IngestOut(BaseModel):
 
 class QueryIn(_Request):
     query: QueryText
-    top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
-    offset: int = Field(default=0, ge=0, lt=MAX_WINDOW)
+    top_k: int = Field(default=10, ge=1, le=MAX_TOP_K, strict=True)
+    offset: int = Field(default=0, ge=0, lt=MAX_WINDOW, strict=True)
     mode: Mode = "hybrid"
-    min_seq: int = Field(default=0, ge=0, le=2**63 - 1)
+    min_seq: int = Field(default=0, ge=0, le=2**63 - 1, strict=True)
     filter: Annotated[dict[Key, Scalar], Field(max_length=16)] = Field(
         default_factory=dict, description="Only documents whose metadata has exactly these values."
     )
+
+    highlight: bool = Field(default=True, strict=True, description="Tell which words of the results match.")
 
     @model_validator(mode="after")
     def _is_within_window(self) -> "QueryIn":
         if self.offset + self.top_k > MAX_WINDOW:
             raise ValueError(f"offset + top_k must not exceed {MAX_WINDOW}")
         return self
+
+
+def _described_as_queries(schema: dict[str, object]) -> None:
+    schema["items"] = QueryIn.model_json_schema()
+
+
+class BatchIn(_Request):
+    # Each is checked on its own: a bad one is answered by a problem, and the others by their results.
+    queries: list[dict[str, Any]] = Field(
+        min_length=1, max_length=MAX_BATCH, json_schema_extra=cast("Any", _described_as_queries)
+    )
 
 
 class ResultOut(BaseModel):
@@ -103,6 +135,9 @@ class ResultOut(BaseModel):
     title: str
     text: str
     metadata: dict[str, object]
+    highlights: list[tuple[int, int]] | None = Field(
+        default=None, description="[start, end] of each matching word in `text`, in characters (code points)."
+    )
 
 
 class QueryOut(BaseModel):
@@ -167,8 +202,36 @@ class TaskOut(BaseModel):
     errors: list[dict[str, str]]
 
 
+class DeadLetterOut(BaseModel):
+    """A chunk that is not searchable by vector, and why."""
+
+    chunk_id: int
+    document_id: str
+    stage: Literal["embed", "publish"]
+    reason: str
+    tries: int
+    failed_at: float
+
+
+class DeadLettersOut(BaseModel):
+    dead_letters: list[DeadLetterOut]
+    next_cursor: int | None
+
+
+class RetryBody(_Request):
+    chunk_ids: list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None = Field(
+        default=None, min_length=1, max_length=1000, description="Absent = all of the project."
+    )
+
+
+class RetriedOut(BaseModel):
+    retried: int
+
+
 class ProblemOut(BaseModel):
-    """RFC 9457."""
+    """RFC 9457. Some errors have more members, such as `errors` (fields), `results` (documents), `request_id`."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str
     title: str

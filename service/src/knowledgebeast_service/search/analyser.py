@@ -10,7 +10,16 @@ from typing import Protocol, cast
 
 import Stemmer
 
-WORD = re.compile(r"\w+")
+# Part of the content hash of a document: raise it when the same text would give other terms.
+ANALYSER_VERSION = 1
+# A longer "word" is no word (base64, a file without blanks) and is taken in pieces, as by Lucene's tokenisers.
+LONGEST_WORD = 255
+WORD = re.compile(rf"\w{{1,{LONGEST_WORD}}}")
+# Normalising sorts runs of combining characters in quadratic time, so it gets no longer piece than this at once; pieces
+# end at blanks wherever there is one, and there the result is that of the whole.
+LONGEST_PIECE = 200
+PIECE = re.compile(rf"\s+|\S{{1,{LONGEST_PIECE}}}")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 # The Snowball list for English (snowballstem.org/algorithms/english/stop.txt) without its contractions, which the
 # word pattern splits anyway; the single letters are what those contractions leave behind.
 STOP_WORD_TEXT = """
@@ -33,9 +42,17 @@ _local = threading.local()
 
 
 def analyse(text: str) -> list[str]:
-    """Terms in the order of the text, repeats kept."""
-    words = [word for word in WORD.findall(unicodedata.normalize("NFKC", text).lower()) if word not in STOP_WORDS]
+    """Terms in the order of the text, repeats kept. Time and memory are linear in the text, whatever it is."""
+    words = [word for word in WORD.findall(_normalised(text)) if word not in STOP_WORDS]
     return _stemmer().stemWords(words)
+
+
+def _normalised(text: str) -> str:
+    """NFKC, lower case. Lone surrogates, which no store would take, become the replacement character."""
+    if text.isascii():
+        return text.lower()
+    valid = text.encode("utf-8", "replace").decode() if SURROGATE.search(text) else text
+    return "".join(unicodedata.normalize("NFKC", piece) for piece in PIECE.findall(valid)).lower()
 
 
 def _stemmer() -> _Stemmer:

@@ -1,6 +1,11 @@
-"""A least-recently-used cache with a bound on entries and on estimated bytes, and a memory of what it pushed out."""
+"""A cache with a bound on entries and on estimated bytes, and a memory of what it pushed out: S3-FIFO.
 
-from collections import OrderedDict
+S3-FIFO (Yang et al. 2023, "FIFO queues are all you need for cache eviction") keeps newcomers in a small first queue, so
+that what is asked for once leaves quickly and does not push out what is asked for again: on a Zipf trace 0.595 of the
+requests hit, against 0.506 for least-recently-used (docs/adr/0009).
+"""
+
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -10,6 +15,9 @@ V = TypeVar("V")
 KeyIn = TypeVar("KeyIn", bound=Hashable, contravariant=True)
 
 Observer = Callable[[str], None]  # called with hit, miss, eviction or ghost_hit
+
+SMALL_SHARE = 10  # one in so many entries may be a newcomer before newcomers are pushed out
+MOST_COUNTED = 3  # hits that an entry is remembered for; each one saves it from one eviction
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,14 @@ class Cache(Protocol[KeyIn, V]):
     def stats(self) -> CacheStats: ...
 
 
-class LruCache(Generic[K, V]):
+@dataclass(slots=True)
+class _Entry(Generic[V]):
+    value: V
+    size: int
+    hits: int = 0
+
+
+class S3FifoCache(Generic[K, V]):
     """For one event loop: no lock. `size_of` estimates the bytes of a value."""
 
     def __init__(
@@ -49,8 +64,10 @@ class LruCache(Generic[K, V]):
         size_of: Callable[[V], int],
         observe: Observer = lambda _event: None,
     ) -> None:
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self._ghosts: OrderedDict[int, None] = OrderedDict()
+        self._entries: dict[K, _Entry[V]] = {}
+        self._small: deque[K] = deque()
+        self._main: deque[K] = deque()
+        self._ghosts: OrderedDict[int, None] = OrderedDict()  # hashes of keys, oldest first
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
         self._size_of = size_of
@@ -59,28 +76,37 @@ class LruCache(Generic[K, V]):
         self._counts = {"hit": 0, "miss": 0, "eviction": 0, "ghost_hit": 0}
 
     def get(self, key: K) -> V | None:
-        """The value, which becomes the most recent, or None."""
+        """The value or None."""
         entry = self._entries.get(key)
         if entry is None:
             self._count("miss")
-            if self._ghosts.pop(hash(key), key) is None:
+            if hash(key) in self._ghosts:
                 self._count("ghost_hit")
             return None
-        self._entries.move_to_end(key)
+        if entry.hits < MOST_COUNTED:
+            entry.hits += 1
         self._count("hit")
-        return entry[0]
+        return entry.value
 
     def put(self, key: K, value: V) -> None:
+        """Keep a value; one larger than the whole budget is not kept, and neither is the one it replaces."""
         size = self._size_of(value)
         if self._capacity == 0 or size > self._capacity_bytes:
+            self._forget(key)
             return
-        replaced = self._entries.pop(key, None)
-        self._bytes += size - (replaced[1] if replaced else 0)
-        self._entries[key] = (value, size)
+        known = self._entries.get(key)
+        if known is None:
+            self._entries[key] = _Entry(value, size)
+            # A key that comes back soon after it was pushed out is no passer-by.
+            (self._main if self._ghosts.pop(hash(key), key) is None else self._small).append(key)
+        else:
+            self._bytes -= known.size
+            known.value, known.size = value, size
+        self._bytes += size
         self._shrink()
 
     def resize(self, capacity: int, capacity_bytes: int) -> None:
-        """Change the bounds; the oldest entries go first."""
+        """Change the bounds, at once."""
         self._capacity, self._capacity_bytes = capacity, capacity_bytes
         self._shrink()
 
@@ -98,12 +124,43 @@ class LruCache(Generic[K, V]):
 
     def _shrink(self) -> None:
         while self._entries and (len(self._entries) > self._capacity or self._bytes > self._capacity_bytes):
-            key, (_, size) = self._entries.popitem(last=False)
-            self._bytes -= size
-            self._count("eviction")
-            self._ghosts[hash(key)] = None
+            if len(self._small) * SMALL_SHARE > len(self._entries) or not self._main:
+                self._leave_small()
+            else:
+                self._leave_main()
         while len(self._ghosts) > self._capacity:
             self._ghosts.popitem(last=False)
+
+    def _leave_small(self) -> None:
+        """The oldest newcomer moves on when it was asked for again, and goes when not."""
+        key = self._small.popleft()
+        entry = self._entries[key]
+        if entry.hits:
+            entry.hits = 0
+            self._main.append(key)
+            return
+        self._drop(key)
+        self._ghosts[hash(key)] = None
+
+    def _leave_main(self) -> None:
+        key = self._main.popleft()
+        entry = self._entries[key]
+        if entry.hits:
+            entry.hits -= 1
+            self._main.append(key)
+            return
+        self._drop(key)
+        self._ghosts[hash(key)] = None  # the paper's queue forgets these; here they count as ghost hits too
+
+    def _drop(self, key: K) -> None:
+        self._bytes -= self._entries.pop(key).size
+        self._count("eviction")
+
+    def _forget(self, key: K) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= entry.size
+            (self._small if key in self._small else self._main).remove(key)
 
     def _count(self, event: str) -> None:
         self._counts[event] += 1

@@ -28,6 +28,7 @@ class _Collection(Protocol):
     ) -> dict[str, list[list[object]]]: ...
     def upsert(self, *, ids: list[str], embeddings: Matrix) -> None: ...
     def delete(self, *, ids: list[str]) -> None: ...
+    def get(self, *, limit: int, offset: int, include: list[str]) -> dict[str, list[str]]: ...
 
 
 class _Client(Protocol):
@@ -92,6 +93,13 @@ class EmbeddedChromaStore:
             client.delete_collection(collection)
 
         await self._call("drop_collection", run, timeout_seconds)
+
+    async def chunk_ids(self, collection: str, limit: int, offset: int, timeout_seconds: float) -> list[int]:
+        def run(client: _Client) -> list[int]:
+            found = self._collection(client, collection).get(limit=limit, offset=offset, include=[])
+            return [int(chunk_id) for chunk_id in found["ids"]]
+
+        return await self._call("get", run, timeout_seconds)
 
     async def probe(self, timeout_seconds: float) -> None:
         await self._call("probe", lambda client: client.count_collections(), timeout_seconds)

@@ -1,12 +1,12 @@
 """Two rankings into one. Pure: lists of hits in, list of fused hits out.
 
-The default is the convex combination of min-max normalised scores (alpha 0.5): on SciFact nDCG@10 0.727, against 0.721
-for reciprocal rank fusion with k = 10 and 0.715 with k = 60. Ranks throw away how sure a retriever is of its first hit
-(Bruch, Gai & Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval").
+The default is the convex combination of min-max normalised scores (alpha 0.5): on three collections nDCG@10 is 0.871 in
+the mean, against 0.865 for reciprocal rank fusion with k = 10 and 0.861 with k = 60 (docs/adr/0010). Ranks throw away
+how sure a retriever is of its first hit (Bruch, Gai & Ingber 2023, "An Analysis of Fusion Functions for Hybrid
+Retrieval").
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from knowledgebeast_service.search.keyword_index import Hit
 
@@ -30,26 +30,21 @@ def fuse_ranks(keyword: Sequence[Hit], vector: Sequence[Hit], k: int = RRF_K) ->
     )
 
 
-@dataclass
-class _Fused:
-    score: float
-    best: Hit
-    share: float  # what the chunk shown brought in
-
-
 def _combine(*weighted_lists: list[tuple[Hit, float]]) -> list[Hit]:
-    fused: dict[int, _Fused] = {}
+    # Of each document: the sum, the chunk that is shown, what that chunk brought in. Tuples: every query comes by here.
+    fused: dict[int, tuple[float, int, float]] = {}
     for weighted in weighted_lists:
-        for hit, share in weighted:
-            known = fused.get(hit.document_id)
+        for (chunk_id, document_id, _), share in weighted:
+            known = fused.get(document_id)
             if known is None:
-                fused[hit.document_id] = _Fused(share, hit, share)
-                continue
-            known.score += share
-            if share > known.share:
-                known.best, known.share = hit, share
-    hits = [Hit(entry.best.chunk_id, entry.best.document_id, entry.score) for entry in fused.values()]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
+                fused[document_id] = share, chunk_id, share
+            else:
+                total, best, largest = known
+                fused[document_id] = (
+                    (total + share, chunk_id, share) if share > largest else (total + share, best, largest)
+                )
+    ranked = sorted((-total, chunk_id, document_id) for document_id, (total, chunk_id, _) in fused.items())
+    return [Hit(chunk_id, document_id, -negative) for negative, chunk_id, document_id in ranked]
 
 
 def _normalised(hits: Sequence[Hit]) -> list[float]:

@@ -1,149 +1,141 @@
-"""BM25 over an inverted index, with exactly the arithmetic of rank-bm25's BM25Okapi.
+"""BM25 over an inverted index, with exactly the arithmetic of rank-bm25's BM25Okapi (`bm25`).
 
 The index is immutable: `apply` returns a new one that shares what did not change, so queries never lock. New chunks
 become a small segment; neighbours of similar size are merged, as in a log-structured merge tree (O'Neil et al. 1996).
-
-Score of a chunk (Trotman et al. 2014, "Improvements to BM25 and Language Models Examined"), summed over the query's
-terms in their order, repeats kept:  idf · tf · (k1 + 1) / (tf + k1 · (1 - b + b · length / mean length)).
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledgebeast_service.search import bm25, kernel
+from knowledgebeast_service.search.ranking import Hit, Query, by_kernel, by_numpy
 from knowledgebeast_service.search.segment import Segment, build_segment, merge_segments
-from knowledgebeast_service.storage.records import ChunkPostings, RemovedChunk
+from knowledgebeast_service.storage.records import ChunkPostings, PostingColumns, posting_columns
 
-K1 = 1.5
-B = 0.75
-EPSILON = 0.25  # BM25Okapi's floor: a term in over half of the chunks counts as this share of the mean idf
-# Okapi's idf is zero or negative for most terms of a handful of chunks; below this many, Lucene's is used.
-SMALL_COLLECTION = 50
+__all__ = ["Hit", "KeywordIndex"]
+
 MERGE_RATIO = 2  # a segment is merged into its elder neighbour once that is less than so many times larger
 DEAD_SHARE_TO_MERGE = 0.2
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A chunk with its score; larger is better."""
-
-    chunk_id: int
-    document_id: int
-    score: float
 
 
 @dataclass(frozen=True)
 class KeywordIndex:
-    """The chunks of one project; segments hold ascending, disjoint ranges of chunk ids."""
+    """The chunks of one project; no two segments hold the same live chunk.
+
+    `terms_by_frequency[f]` is the number of terms that f live chunks hold (f > 0); it may end in zeros.
+    """
 
     segments: tuple[Segment, ...] = ()
+    terms_by_frequency: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
 
     @cached_property
     def size(self) -> int:
         """Live chunks."""
-        return sum(int(segment.live.sum()) for segment in self.segments)
+        return sum(segment.size for segment in self.segments)
 
     @cached_property
     def mean_length(self) -> float:
         """Terms in a chunk, on average; 0 for an empty index."""
-        total = sum(int(segment.lengths[segment.live].sum()) for segment in self.segments)
-        return total / self.size if self.size else 0.0
+        return sum(segment.total_length for segment in self.segments) / self.size if self.size else 0.0
 
     @cached_property
     def mean_idf(self) -> float:
         """Mean of Okapi's idf over all terms in use, the negative ones included."""
-        if not self.size:
-            return 0.0
-        terms = np.concatenate([segment.terms for segment in self.segments])
-        per_segment = np.concatenate([segment.frequencies for segment in self.segments])
-        _, place = np.unique(terms, return_inverse=True)
-        frequencies = np.bincount(place, weights=per_segment)
-        frequencies = frequencies[frequencies > 0]
-        return float(np.mean(np.log(self.size - frequencies + 0.5) - np.log(frequencies + 0.5)))
+        return bm25.mean_idf(self.size, self.terms_by_frequency)
 
-    def apply(self, added: Sequence[ChunkPostings], removed: Sequence[RemovedChunk]) -> "KeywordIndex":
-        """The index after changes; a removal of an unknown chunk is skipped."""
-        segments = [segment.without(removed) for segment in self.segments] if removed else list(self.segments)
-        if added:
-            segments.append(build_segment(added))
-        return KeywordIndex(_merged(segments))
+    @cached_property
+    def norms(self) -> tuple[NDArray[np.float64], ...]:
+        """Of the chunks of each segment."""
+        # Without any term in the index no posting will ask for its chunk's norm.
+        return tuple(bm25.norms(segment.lengths, self.mean_length or 1.0) for segment in self.segments)
+
+    @cached_property
+    def is_narrow(self) -> bool:
+        """Whether the compiled code can read every segment."""
+        return all(segment.is_narrow for segment in self.segments)
+
+    def apply(
+        self, added: Sequence[ChunkPostings] | PostingColumns, removed: Sequence[int] | NDArray[np.int64] = ()
+    ) -> "KeywordIndex":
+        """The index after chunks were removed (unknown ids are skipped), then others added."""
+        columns = added if isinstance(added, PostingColumns) else posting_columns(added)
+        gone = np.asarray(removed, dtype=np.int64)
+        segments = [segment.without(gone) for segment in self.segments] if len(gone) else list(self.segments)
+        if len(columns.chunk_ids):
+            segments.append(build_segment(columns))
+        touched = np.unique(np.concatenate([columns.term_ids, *map(_changed_terms, self.segments, segments)]))
+        before, after = _frequencies(self.segments, touched), _frequencies(segments, touched)
+        return KeywordIndex(_merged(segments), _moved(self.terms_by_frequency, before, after))
+
+    def compacted(self) -> "KeywordIndex":
+        """The same in one segment without dead chunks."""
+        is_compact = len(self.segments) < 2 and all(segment.size == len(segment) for segment in self.segments)
+        return self if is_compact else KeywordIndex((merge_segments(self.segments),), self.terms_by_frequency)
+
+    def documents_of(self, chunk_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The documents of many chunks at once; -1 for a chunk that is not live."""
+        documents = np.full(len(chunk_ids), -1, dtype=np.int64)
+        for segment in self.segments:
+            rows = segment.rows_of(chunk_ids)
+            documents[rows >= 0] = segment.document_ids[rows[rows >= 0]]
+        return documents
 
     def document_of(self, chunk_id: int) -> int | None:
         """The document of a live chunk, or None."""
-        for segment in self.segments:
-            row = segment.row_of(chunk_id)
-            if row is not None:
-                return int(segment.document_ids[row])
-        return None
+        document = int(self.documents_of(np.array([chunk_id], dtype=np.int64))[0])
+        return None if document < 0 else document
 
     def idf(self, term: int) -> float:
         """Weight of a term; 0 for one that no chunk has."""
-        frequency = sum(segment.frequency(term) for segment in self.segments)
-        if frequency == 0:
-            return 0.0
-        if self.size < SMALL_COLLECTION:
-            return math.log(1 + (self.size - frequency + 0.5) / (frequency + 0.5))
-        idf = math.log(self.size - frequency + 0.5) - math.log(frequency + 0.5)
-        return idf if idf >= 0 else EPSILON * self.mean_idf
+        return float(self._idfs(np.array([term], dtype=np.int32), kernel.compiled())[0])
 
     def search(self, terms: Sequence[int], limit: int, only_documents: Sequence[int] | None = None) -> list[Hit]:
         """The best chunk of each of the `limit` best documents; ties go to the smaller chunk id.
 
         A chunk is found when it holds a term, whatever its score: Okapi's may be zero or negative.
         """
-        parts = [self._score(segment, terms, only_documents) for segment in self.segments]
-        if not parts:
+        if not terms or not self.segments or limit <= 0:
             return []
-        scores = np.concatenate([score for score, _, _ in parts])
-        chunk_ids = np.concatenate([chunk for _, chunk, _ in parts])
-        document_ids = np.concatenate([document for _, _, document in parts])
-        return _best(scores, chunk_ids, document_ids, limit)
+        fast = kernel.compiled() if self.is_narrow else None
+        query_terms = np.array(terms, dtype=np.int32)
+        only = None if only_documents is None else np.unique(np.asarray(only_documents, dtype=np.int64))
+        query = Query(query_terms, self._idfs(query_terms, fast), limit, only)
+        if fast is None:
+            return by_numpy(self.segments, self.norms, query)
+        return by_kernel(fast, self.segments, self.norms, query)
 
-    def _score(
-        self, segment: Segment, terms: Sequence[int], only_documents: Sequence[int] | None
-    ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """(scores, chunk ids, document ids) of the segment's matching chunks."""
-        scores = np.zeros(len(segment))
-        matching = np.zeros(len(segment), dtype=np.bool_)
-        for term in terms:
-            rows, counts = segment.postings(term)
-            if len(rows) == 0:
-                continue
-            saturation = counts + K1 * (1 - B + B * segment.lengths[rows] / self.mean_length)
-            scores[rows] += self.idf(term) * (counts * (K1 + 1) / saturation)
-            matching[rows] = True
-        matching &= segment.live
-        if only_documents is not None:
-            matching &= np.isin(segment.document_ids, np.asarray(only_documents, dtype=np.int64))
-        rows_found = np.flatnonzero(matching)
-        return scores[rows_found], segment.chunk_ids[rows_found], segment.document_ids[rows_found]
+    def _idfs(self, terms: NDArray[np.int32], fast: kernel.Kernel | None) -> NDArray[np.float64]:
+        totals = np.zeros(len(terms), dtype=np.int64)
+        for segment in self.segments:
+            if fast is None:
+                totals += segment.frequencies_of(terms)
+            else:
+                fast.add_frequencies(segment.terms, segment.frequencies, terms, totals)
+        return np.array([bm25.idf(self.size, frequency, self.mean_idf) for frequency in totals.tolist()])
 
 
-def _best(scores: Floats, chunk_ids: NDArray[np.int64], document_ids: NDArray[np.int64], limit: int) -> list[Hit]:
-    """Grouped by document. Most documents have few chunks among the best, so a few times `limit` usually do."""
-    for candidates in (4 * limit, len(scores)):
-        if candidates < len(scores):
-            threshold = np.partition(scores, len(scores) - candidates)[len(scores) - candidates]
-            chosen = np.flatnonzero(scores >= threshold)
-        else:
-            chosen = np.arange(len(scores))
-        order = chosen[np.lexsort((chunk_ids[chosen], -scores[chosen]))]
-        best: dict[int, Hit] = {}
-        for row in order.tolist():
-            document_id = int(document_ids[row])
-            if document_id not in best:
-                best[document_id] = Hit(int(chunk_ids[row]), document_id, float(scores[row]))
-                if len(best) == limit:
-                    break
-        if len(best) == limit or len(chosen) == len(scores):
-            return list(best.values())
-    return []
+def _changed_terms(before: Segment, after: Segment) -> NDArray[np.int32]:
+    return before.terms[:0] if before is after else before.terms[before.frequencies != after.frequencies]
+
+
+def _frequencies(segments: Sequence[Segment], terms: NDArray[np.int32]) -> NDArray[np.int64]:
+    totals = np.zeros(len(terms), dtype=np.int64)
+    for segment in segments:
+        totals += segment.frequencies_of(terms)
+    return totals
+
+
+def _moved(histogram: NDArray[np.int64], before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The histogram when terms go from one frequency each to another; frequency 0 is not counted."""
+    length = max(len(histogram), int(after.max(initial=0)) + 1)
+    moved = np.bincount(after, minlength=length) - np.bincount(before, minlength=length)
+    moved[: len(histogram)] += histogram
+    moved[0] = 0
+    return moved
 
 
 def _merged(segments: list[Segment]) -> tuple[Segment, ...]:
@@ -154,4 +146,4 @@ def _merged(segments: list[Segment]) -> tuple[Segment, ...]:
 
 
 def _is_mostly_live(segment: Segment) -> bool:
-    return len(segment) - int(segment.live.sum()) <= DEAD_SHARE_TO_MERGE * len(segment)
+    return len(segment) - segment.size <= DEAD_SHARE_TO_MERGE * len(segment)

@@ -1,8 +1,7 @@
 """What the service needs of a vector database. Two implementations: Chroma over HTTP, and Chroma in the process."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +9,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Neighbour:
+class Neighbour(NamedTuple):
     """A stored vector near the one asked for; `distance` is 1 - cosine."""
 
     chunk_id: int
@@ -33,6 +31,10 @@ class VectorStore(Protocol):
     async def delete(self, collection: str, chunk_ids: Sequence[int], timeout_seconds: float) -> None: ...
     async def create_collection(self, collection: str, timeout_seconds: float) -> None: ...
     async def drop_collection(self, collection: str, timeout_seconds: float) -> None: ...
+    async def chunk_ids(self, collection: str, limit: int, offset: int, timeout_seconds: float) -> list[int]:
+        """A page of what the collection holds, in an order that is stable while nothing is written."""
+        ...
+
     async def probe(self, timeout_seconds: float) -> None:
         """Read something through the database, not only the port."""
         ...
@@ -40,6 +42,18 @@ class VectorStore(Protocol):
     async def close(self) -> None: ...
 
 
-def collection_name(project_uid: str, model_hash: str) -> str:
-    """One collection for each project and model: tenants never share one, and vectors of two models never mix."""
-    return f"kb-{project_uid}-{model_hash}"
+def collection_name(project_uid: str, model_hash: str, generation: int = 0, part: int = 0, parts: int = 1) -> str:
+    """One for each project and model: tenants never share one, and vectors of two models never mix.
+
+    Later generations (see `storage.generations`) and parts of a divided one have their numbers in the name.
+    """
+    name = f"kb-{project_uid}-{model_hash}"
+    if generation:
+        name += f"-g{generation}"
+    return name if parts == 1 else f"{name}-p{part}of{parts}"
+
+
+def part_of(chunk_ids: Sequence[int], parts: int) -> NDArray[np.int64]:
+    """The part that holds each chunk: a fixed hash, for a part must be found again after years (Fibonacci hashing)."""
+    hashed = (np.asarray(chunk_ids, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    return (hashed % np.uint64(parts)).astype(np.int64)

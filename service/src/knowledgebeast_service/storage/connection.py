@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, cast
+from urllib.parse import quote
 
 import apsw
 
@@ -11,19 +12,22 @@ Value: TypeAlias = int | float | str | bytes | None
 Bindings: TypeAlias = Sequence[Value] | Mapping[str, Value]
 Row: TypeAlias = tuple[Any, ...]  # SQLite types values, not columns; STRICT tables hold what the schema says
 
+KEPT_LOG_BYTES = 64 * 1024 * 1024  # what a log that grew during a backup is cut to when it is begun anew
 BUSY_TIMEOUT_MILLISECONDS = 1000  # a backstop: the write lock is what keeps writers apart
 
 
 class Connection:
     """One connection, for one thread at a time."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, immutable: bool = False) -> None:
+        """`immutable`: a file that nobody changes is read without locks, and without any file beside it."""
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        self._raw = apsw.Connection(str(path), flags=flags)
+        name = f"file:{quote(str(path))}?immutable=1" if immutable else str(path)
+        self._raw = apsw.Connection(name, flags=flags | (apsw.SQLITE_OPEN_URI if immutable else 0))
         self._raw.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)
         self.execute("PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL")
         if not read_only:
-            self.execute("PRAGMA journal_mode = WAL")
+            self.execute(f"PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = {KEPT_LOG_BYTES}")
 
     def execute(self, sql: str, bindings: Bindings = ()) -> None:
         """Run a statement (several only without bindings) to its end."""
@@ -57,11 +61,19 @@ class Connection:
         with self._raw:
             yield
 
+    @property
+    def in_transaction(self) -> bool:
+        return self._raw.in_transaction
+
     def last_id(self) -> int:
         return self._raw.last_insert_rowid()
 
     def changed_rows(self) -> int:
         return self._raw.changes()
+
+    def interrupt(self) -> None:
+        """End the running statement with apsw.InterruptError; from any thread."""
+        self._raw.interrupt()
 
     def close(self) -> None:
         self._raw.close()

@@ -1,9 +1,10 @@
-"""Connections to the one database file: a single writer thread, a few reader threads, and the checks around them."""
+"""Connections to the one database file: a single writer, a few reader threads, and the checks around them."""
 
 import asyncio
-import os
+import logging
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,15 @@ import apsw
 
 from knowledgebeast_service.errors import DatabaseBusyError, DatabaseError, DatabaseReplacedError, StartupError
 from knowledgebeast_service.storage.connection import Connection
+from knowledgebeast_service.storage.damage import GOOD, Finding, damage_before_opening, inode_of
 from knowledgebeast_service.storage.filesystem import refuse_network_file_system
+from knowledgebeast_service.storage.group_commit import GroupCommit
 from knowledgebeast_service.storage.locks import VolumeLock, WriteLock
-from knowledgebeast_service.storage.migrations import migrate, schema_version
+from knowledgebeast_service.storage.migrations import IDENTITY_VERSION, migrate, schema_version
+from knowledgebeast_service.storage.outbox import head
+from knowledgebeast_service.storage.volume import ensure_identity, record_database
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -35,64 +42,107 @@ class Database:
     """The open database. `read` and `write` run a function of a connection in a thread, inside one transaction."""
 
     def __init__(
-        self, path: Path, *, deadline_seconds: float = 5.0, on_error: Callable[[str], None] = lambda _kind: None
+        self,
+        path: Path,
+        *,
+        deadline_seconds: float = 5.0,
+        on_error: Callable[[str], None] = lambda _kind: None,
+        on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
+        """`confirm` may be set: awaited with the number of a write's last change before the write is acknowledged."""
         self.path = path
         self._deadline_seconds = deadline_seconds
         self._on_error = on_error
+        self._on_write = on_write
+        self.is_open = False
+        self.damage = GOOD
+        self.schema_version = 0
+        self.confirm: Callable[[int], Awaitable[None]] | None = None
         self._volume_lock = VolumeLock(path)
         self._connections: list[Connection] = []
         self._local = threading.local()
 
     def open(self, *, volume_lock_wait_seconds: float = VOLUME_LOCK_WAIT_SECONDS) -> None:
-        """Lock, open and migrate.
+        """Lock, open and migrate. A damaged file is left alone: `damage` says why, and everything is refused.
 
         Raises:
-            StartupError: a network file system, an exclusive task, or a file that SQLite refuses.
+            StartupError: a network file system, an exclusive task, or a file that cannot be opened.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         refuse_network_file_system(self.path.parent)
         self._volume_lock.acquire(exclusive=False, wait_seconds=volume_lock_wait_seconds)
-        self._write_lock = WriteLock(self.path)
+        write_lock: WriteLock | None = None
         try:
-            with self._write_lock.hold(VOLUME_LOCK_WAIT_SECONDS):
-                self._writing = Connection(self.path)
-                migrate(self._writing)
-        except (apsw.Error, DatabaseBusyError) as error:
+            write_lock = WriteLock(self.path)
+            with write_lock.hold(VOLUME_LOCK_WAIT_SECONDS):
+                self.damage = damage_before_opening(self.path)
+                if self.damage.is_good:
+                    self._open(write_lock)
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            self.damage = Finding("pages", (f"{type(error).__name__}: {error}",))
+        except (apsw.Error, OSError, DatabaseBusyError) as error:
             self._volume_lock.release()
             raise StartupError(f"the database {self.path} cannot be opened: {error}") from error
+        if not self.damage.is_good:
+            # Nothing is open, so nothing stands in the way of a restore.
+            self._on_error("corrupt")
+            self._volume_lock.release()
+            if write_lock is not None:
+                write_lock.close()
+
+    def _open(self, write_lock: WriteLock) -> None:
+        self._writing = Connection(self.path)
+        if schema_version(self._writing) < IDENTITY_VERSION:  # new, or from before volumes had one
+            ensure_identity(self.path.parent)
+        migrate(self._writing)
+        record_database(self.path.parent)
+        self._write_lock = write_lock
         self._connections.append(self._writing)
         self.schema_version = schema_version(self._writing)
-        self._opened = self._identity()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._opened = inode_of(self.path)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+        self._writer = GroupCommit(self._writing, self._write_lock, self.require_same_file, self._deadline_seconds)
+        self.is_open = True
 
     def close(self) -> None:
         """Wait for running work, close every connection, give up the volume lock."""
-        self._writer.shutdown()
+        if not self.is_open:
+            return
+        if not self._writer.close():
+            return  # its thread still waits for the lock with the connection in hand: the process's end frees both
         self._readers.shutdown()
         for connection in self._connections:
-            connection.close()
+            connection.close()  # of a file that was moved away SQLite leaves the -wal alone, which has its old name
         self._write_lock.close()
         self._volume_lock.release()
 
+    def note_damage(self, finding: Finding) -> None:
+        """From now on nothing is written: no write may be acknowledged into a file that is going to be replaced."""
+        self._on_error("corrupt")
+        if self.damage.is_good:
+            log.error("the database is damaged, nothing is written any more: %s", finding)
+            self.damage = finding
+
     async def write(self, operation: Callable[[Connection], T]) -> T:
-        """Run `operation` in one durable transaction, alone among all processes.
+        """Run `operation` durably, alone among all processes; concurrent ones share a transaction.
 
         Raises:
             DatabaseError: nothing was committed, or (DatabaseReplacedError) not where anyone will look.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write_now, operation)
+        with self._translated(), self._timed():
+            self._require_sound()
+            if self.confirm is None:
+                return await self._writer.run(operation)
+            result, number = await self._writer.run(lambda connection: _with_number(connection, operation))
+            if number:
+                await self.confirm(number)
+            return result
 
     def write_now(self, operation: Callable[[Connection], T]) -> T:
-        """`write`, in the calling thread."""
-        with self._translated():
-            self.require_same_file()
-            with self._write_lock.hold(self._deadline_seconds), self._writing.transaction():
-                result = operation(self._writing)
-            # After the commit and before anybody is told: a file renamed away meanwhile took the commit with it.
-            self.require_same_file()
-            return result
+        """`write`, for a thread that may block."""
+        with self._translated(), self._timed():
+            self._require_sound()
+            return self._writer.run_now(operation)
 
     async def read(self, operation: Callable[[Connection], T]) -> T:
         """Run `operation` over one snapshot.
@@ -100,6 +150,8 @@ class Database:
         Raises:
             DatabaseError: SQLite refused.
         """
+        with self._translated():
+            self._require_open()
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, operation)
 
     def read_now(self, operation: Callable[[Connection], T]) -> T:
@@ -116,20 +168,30 @@ class Database:
 
     def require_same_file(self) -> None:
         """Raise DatabaseReplacedError when the path no longer names the file that is open."""
-        if self._identity() != self._opened:
+        if self.is_open and inode_of(self.path) != self._opened:
             raise DatabaseReplacedError(
                 f"{self.path} was replaced or removed while it was open: this process must be restarted"
             )
 
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            # stat, never open: closing a second descriptor would drop SQLite's POSIX locks on the file.
-            status = os.stat(self.path)  # noqa: PTH116
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+    def fresh(self) -> Connection:
+        """A connection that has seen nothing yet, for the caller to close: it reads what is on disk now.
+
+        Raises:
+            DatabaseError: nothing is open.
+        """
+        self._require_open()
+        return Connection(self.path, read_only=True)
+
+    def _require_open(self) -> None:
+        if not self.is_open:
+            raise DatabaseError(f"the database cannot be used: {self.damage}", "corrupt")
+
+    def _require_sound(self) -> None:
+        if not self.damage.is_good:
+            raise DatabaseError(f"nothing is written, because the database is damaged: {self.damage}", "corrupt")
 
     def _reader(self) -> Connection:
+        self._require_open()
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = Connection(self.path)
@@ -139,13 +201,30 @@ class Database:
         return connection
 
     @contextmanager
+    def _timed(self) -> Generator[None]:
+        started = time.perf_counter()
+        yield
+        self._on_write(time.perf_counter() - started)
+
+    @contextmanager
     def _translated(self) -> Generator[None]:
         try:
             yield
         except apsw.Error as error:
             kind = next((kind for type_, kind in ERROR_KINDS if isinstance(error, type_)), "other")
-            self._on_error(kind)
+            if kind == "corrupt":
+                self.note_damage(Finding("pages", (f"{type(error).__name__}: {error}",)))
+            else:
+                self._on_error(kind)
             raise DatabaseError(f"the database refused: {error}", kind) from error
         except DatabaseError as error:
             self._on_error(error.kind)
             raise
+
+
+def _with_number(connection: Connection, operation: Callable[[Connection], T]) -> tuple[T, int]:
+    """What the operation returns, and the number of its last change to documents and projects; 0 = it made none."""
+    before = head(connection)
+    result = operation(connection)
+    after = head(connection)
+    return result, after if after > before else 0

@@ -6,22 +6,39 @@ Every function here takes a connection inside a transaction; `Database.write` an
 import json
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from knowledgebeast_service.errors import NotFoundError
+from knowledgebeast_service.storage.chunks import TermIds, insert_chunks, remove_chunks
 from knowledgebeast_service.storage.connection import Connection
-from knowledgebeast_service.storage.records import Accepted, PreparedDocument, Project, pack_ids
+from knowledgebeast_service.storage.records import (
+    Accepted,
+    PreparedDocument,
+    Project,
+    StoredContent,
+    UnchangedDocument,
+)
 
 TASK_RETENTION_SECONDS = 7 * 24 * 3600
 
 
+class ContentChangedError(Exception):
+    """A document that was taken for unchanged is so no more: look again. Never leaves the ingestion."""
+
+
 def ensure_project(connection: Connection, name: str) -> tuple[Project, bool]:
-    """The project and whether it was made now."""
+    """The project and whether it was made now.
+
+    Its sequence begins above every one given so far: a replica that still serves a deleted project of the same name
+    must not take itself for up to date with the new one.
+    """
     existing = find_project(connection, name)
     if existing is not None:
         return existing, False
     connection.execute(
-        "INSERT INTO projects (name, uid, created_at) VALUES (?, ?, ?)", (name, secrets.token_hex(8), time.time())
+        "INSERT INTO projects (name, uid, seq, created_at) "
+        "VALUES (?, ?, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'changes'), 0), ?)",
+        (name, secrets.token_hex(8), time.time()),
     )
     project_id = connection.last_id()
     record_change(connection, project_id, next_seq(connection, project_id), "touch")
@@ -76,23 +93,57 @@ def record_change(
     )
 
 
+def find_unchanged(connection: Connection, project_name: str, wanted: Mapping[str, str]) -> dict[str, StoredContent]:
+    """Of the documents wanted (id to content hash), those that are stored with that very content, by id.
+
+    A hash counts only while the document is as this release wrote it: a release that knows no hashes leaves it behind
+    when it replaces the text, but it changes `created_at`.
+    """
+    rows = connection.rows(
+        "SELECT d.external_id, d.id, d.metadata, d.content_hash FROM json_each(?) wanted JOIN projects p ON p.name = ? "
+        "JOIN documents d ON d.project_id = p.id AND d.external_id = wanted.key "
+        "WHERE d.content_hash = wanted.value AND d.hashed_at = d.created_at",
+        (json.dumps(dict(wanted)), project_name),
+    )
+    return {str(row[0]): StoredContent(*row[1:]) for row in rows}
+
+
 def upsert_documents(
     connection: Connection,
     project_name: str,
     documents: Sequence[PreparedDocument],
     errors: Sequence[dict[str, str]] = (),
+    unchanged: Sequence[UnchangedDocument] = (),
 ) -> Accepted:
-    """Store documents, each replacing the one of the same id, and queue their chunks for embedding."""
+    """Store documents, each replacing the one of the same id, and queue their chunks for embedding.
+
+    The project's sequence moves on only if something is stored: cached answers stay valid for a request that only
+    repeats what is there.
+
+    Raises:
+        ContentChangedError: an `unchanged` document has been replaced or deleted since it was looked at.
+    """
+    if not all(_is_unchanged(connection, one) for one in unchanged):
+        raise ContentChangedError
     project, _ = ensure_project(connection, project_name)
-    seq = next_seq(connection, project.id)
+    renewed = [one for one in unchanged if one.metadata_json is not None]
+    seq = next_seq(connection, project.id) if documents or renewed else project.seq
     task_id = secrets.token_hex(8)
     now = time.time()
+    terms = TermIds(connection)
     for document in documents:
-        _upsert(connection, project, seq, document, task_id, now)
+        document_id = _put_document(connection, project, seq, document, now)
+        insert_chunks(connection, project, seq, document_id, document.chunks, terms, task_id)
+    for one in renewed:
+        connection.execute("UPDATE documents SET metadata = ? WHERE id = ?", (one.metadata_json, one.document_id))
+    if renewed:
+        record_change(connection, project.id, seq, "touch")
     connection.execute("DELETE FROM tasks WHERE created_at < ?", (now - TASK_RETENTION_SECONDS,))
+    total = len(documents) + len(errors) + len(unchanged)
+    known = json.dumps([one.document_id for one in unchanged])
     connection.execute(
-        "INSERT INTO tasks (id, project_id, total, errors, created_at) VALUES (?, ?, ?, ?, ?)",
-        (task_id, project.id, len(documents) + len(errors), json.dumps(list(errors)), now),
+        "INSERT INTO tasks (id, project_id, total, errors, created_at, unchanged) VALUES (?, ?, ?, ?, ?, ?)",
+        (task_id, project.id, total, json.dumps(list(errors)), now, known),
     )
     return Accepted(project_id=project.id, seq=seq, task_id=task_id)
 
@@ -108,19 +159,22 @@ def delete_document(connection: Connection, project_name: str, external_id: str)
     if row is None:
         raise NotFoundError(f"There is no document '{external_id}' in project '{project_name}'.")
     seq = next_seq(connection, project.id)
-    _remove_chunks(connection, project, seq, int(row[0]))
+    remove_chunks(connection, project, seq, int(row[0]))
     connection.execute("DELETE FROM documents WHERE id = ?", (row[0],))
     return seq
 
 
-def delete_project(connection: Connection, name: str) -> None:
+def delete_project(connection: Connection, name: str) -> int:
     """Remove a project with all it holds; its collections in Chroma are dropped later by the worker.
+
+    Returns the project's last sequence: a replica that has not reached it still has the project.
 
     Raises:
         NotFoundError: no such project.
     """
     project = require_project(connection, name)
-    record_change(connection, project.id, next_seq(connection, project.id), "drop")
+    seq = next_seq(connection, project.id)
+    record_change(connection, project.id, seq, "drop")
     hashes = [
         str(row[0])
         for row in connection.rows("SELECT DISTINCT model_hash FROM vectors WHERE project_id = ?", (project.id,))
@@ -130,6 +184,7 @@ def delete_project(connection: Connection, name: str) -> None:
     for statement in (
         "DELETE FROM ingest_queue WHERE project_id = ?",
         "DELETE FROM vectors WHERE project_id = ?",
+        "DELETE FROM dead_letters WHERE project_id = ?",
         f"DELETE FROM postings WHERE chunk_id IN ({chunks})",
         f"DELETE FROM chunks WHERE id IN ({chunks})",
         "DELETE FROM documents WHERE project_id = ?",
@@ -137,78 +192,34 @@ def delete_project(connection: Connection, name: str) -> None:
         "DELETE FROM projects WHERE id = ?",
     ):
         connection.execute(statement, (project.id,))
+    return seq
 
 
-def _upsert(
-    connection: Connection, project: Project, seq: int, document: PreparedDocument, task_id: str, now: float
-) -> None:
+def _is_unchanged(connection: Connection, one: UnchangedDocument) -> bool:
+    found = connection.row(
+        "SELECT 1 FROM documents WHERE id = ? AND content_hash = ? AND hashed_at = created_at",
+        (one.document_id, one.content_hash),
+    )
+    return found is not None
+
+
+def _put_document(connection: Connection, project: Project, seq: int, document: PreparedDocument, now: float) -> int:
+    """The document's row, without chunks; returns its internal id."""
     row = connection.row(
         "SELECT id FROM documents WHERE project_id = ? AND external_id = ?", (project.id, document.external_id)
     )
+    content = (document.title, document.metadata_json, now, document.content_hash, now)
     if row is None:
         connection.execute(
-            "INSERT INTO documents (project_id, external_id, title, metadata, created_at) VALUES (?, ?, ?, ?, ?)",
-            (project.id, document.external_id, document.title, document.metadata_json, now),
+            "INSERT INTO documents (title, metadata, created_at, content_hash, hashed_at, project_id, external_id) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*content, project.id, document.external_id),
         )
-        document_id = connection.last_id()
-    else:
-        document_id = int(row[0])
-        _remove_chunks(connection, project, seq, document_id)
-        connection.execute(
-            "UPDATE documents SET title = ?, metadata = ?, created_at = ? WHERE id = ?",
-            (document.title, document.metadata_json, now, document_id),
-        )
-    terms = _term_ids(connection, {term for chunk in document.chunks for term in chunk.terms})
-    for position, chunk in enumerate(document.chunks):
-        connection.execute(
-            "INSERT INTO chunks (document_id, position, text) VALUES (?, ?, ?)", (document_id, position, chunk.text)
-        )
-        chunk_id = connection.last_id()
-        postings = sorted((terms[term], count) for term, count in chunk.terms.items())
-        connection.execute(
-            "INSERT INTO postings VALUES (?, ?, ?, ?)",
-            (
-                chunk_id,
-                sum(count for _, count in postings),
-                pack_ids([term for term, _ in postings]),
-                pack_ids([count for _, count in postings]),
-            ),
-        )
-        record_change(connection, project.id, seq, "add", chunk_id, document_id)
-        connection.execute(
-            "INSERT INTO ingest_queue (chunk_id, project_id, project_uid, document_id, task_id, op, enqueued_at) "
-            "VALUES (?, ?, ?, ?, ?, 'embed', ?)",
-            (chunk_id, project.id, project.uid, document_id, task_id, now),
-        )
-
-
-def _term_ids(connection: Connection, terms: Iterable[str]) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for term in sorted(terms):
-        row = connection.row("SELECT id FROM terms WHERE text = ?", (term,))
-        if row is None:
-            connection.execute("INSERT INTO terms (text) VALUES (?)", (term,))
-            ids[term] = connection.last_id()
-        else:
-            ids[term] = int(row[0])
-    return ids
-
-
-def _remove_chunks(connection: Connection, project: Project, seq: int, document_id: int) -> None:
-    rows = list(
-        connection.rows(
-            "SELECT c.id, p.term_ids FROM chunks c JOIN postings p ON p.chunk_id = c.id WHERE c.document_id = ?",
-            (document_id,),
-        )
+        return connection.last_id()
+    document_id = int(row[0])
+    remove_chunks(connection, project, seq, document_id)
+    connection.execute(
+        "UPDATE documents SET title = ?, metadata = ?, created_at = ?, content_hash = ?, hashed_at = ? WHERE id = ?",
+        (*content, document_id),
     )
-    for chunk_id, term_ids in rows:
-        record_change(connection, project.id, seq, "remove", chunk_id, document_id, term_ids)
-        # A lease stays as it is: a worker may be sending this very vector to Chroma, and the removal must come after.
-        connection.execute(
-            "INSERT INTO ingest_queue (chunk_id, project_id, project_uid, document_id, op, enqueued_at) "
-            "VALUES (?, ?, ?, ?, 'delete', ?) ON CONFLICT (chunk_id) DO UPDATE SET op = 'delete', task_id = NULL",
-            (chunk_id, project.id, project.uid, document_id, time.time()),
-        )
-        for table in ("vectors", "postings"):
-            connection.execute(f"DELETE FROM {table} WHERE chunk_id = ?", (chunk_id,))
-        connection.execute("DELETE FROM chunks WHERE id = ?", (chunk_id,))
+    return document_id

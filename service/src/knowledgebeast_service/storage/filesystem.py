@@ -1,8 +1,10 @@
-"""Which file system a path lies on. SQLite's WAL needs shared memory and true locks, which network ones do not give."""
+"""Which file system a path lies on, and its room. SQLite's WAL needs shared memory and true locks, not a network."""
 
+import os
+import shutil
 from pathlib import Path
 
-from knowledgebeast_service.errors import StartupError
+from knowledgebeast_service.errors import StartupError, VolumeFullError
 
 MOUNTS = Path("/proc/self/mountinfo")
 NETWORK_TYPES = frozenset(
@@ -11,6 +13,32 @@ NETWORK_TYPES = frozenset(
         "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
     }
 )  # fmt: skip
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary user may still write."""
+    return shutil.disk_usage(folder).free
+
+
+def used_percent(folder: Path) -> float:
+    """How much of the file system an ordinary user cannot write any more, 0 to 100; as the kubelet counts it."""
+    status = os.statvfs(folder)
+    return 100 * (1 - status.f_bavail / status.f_blocks) if status.f_blocks else 100.0
+
+
+def require_room(folder: Path, most_percent: float) -> None:
+    """Refuse before the volume is full: a database that cannot write its log cannot even delete.
+
+    Raises:
+        VolumeFullError: `most_percent` of it is used, or more.
+    """
+    used = used_percent(folder)
+    if used >= most_percent:
+        raise VolumeFullError(
+            f"{used:.1f} % of the volume of the database is used, and from {most_percent:g} % on no documents are "
+            "taken; searches go on. Delete documents, run `knowledgebeast maintain clean`, or enlarge the volume; "
+            "then send them again."
+        )
 
 
 def file_system_type(path: Path, mounts: str) -> str:

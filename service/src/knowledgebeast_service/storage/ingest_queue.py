@@ -9,7 +9,7 @@ from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.documents import next_seq, record_change
 from knowledgebeast_service.storage.records import QueueItem, Vector, pack_vector, unpack_vector
 
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 60.0  # the default of INGEST_LEASE_SECONDS
 # A worker that was sending to a collection when its project was deleted may make it again: drop it until then.
 RETIREMENT_SECONDS = 2 * LEASE_SECONDS
 
@@ -23,25 +23,29 @@ def has_work(connection: Connection, ops: Sequence[str]) -> bool:
     return row is not None
 
 
-def lease(connection: Connection, ops: Sequence[str], owner: str, limit: int) -> list[QueueItem]:
-    """Take up to `limit` rows, oldest first, for LEASE_SECONDS."""
+def lease(
+    connection: Connection, ops: Sequence[str], owner: str, limit: int, seconds: float = LEASE_SECONDS
+) -> list[QueueItem]:
+    """Take up to `limit` rows, oldest first, for so many seconds."""
     now = time.time()
     rows = list(
         connection.rows(
             "UPDATE ingest_queue SET lease_owner = ?, lease_until = ? WHERE chunk_id IN ("
             "  SELECT chunk_id FROM ingest_queue WHERE op IN (SELECT value FROM json_each(?)) AND lease_until < ?"
             "  ORDER BY chunk_id LIMIT ?) RETURNING chunk_id, project_id, project_uid, op",
-            (owner, now + LEASE_SECONDS, json.dumps(list(ops)), now, limit),
+            (owner, now + seconds, json.dumps(list(ops)), now, limit),
         )
     )
     return [QueueItem(*row) for row in rows]
 
 
-def release(connection: Connection, items: Sequence[QueueItem], owner: str) -> None:
-    """Give leases back after a failure."""
-    connection.execute_many(
-        "UPDATE ingest_queue SET lease_owner = NULL, lease_until = 0 WHERE chunk_id = ? AND lease_owner = ?",
-        [(item.chunk_id, owner) for item in items],
+def release(connection: Connection, items: Sequence[QueueItem], owner: str, pause_seconds: float = 0) -> None:
+    """Give leases back after a failure; nobody takes the rows again before the pause has ended."""
+    until = time.time() + pause_seconds if pause_seconds else 0
+    connection.execute(
+        "UPDATE ingest_queue SET lease_owner = NULL, lease_until = ? "
+        "WHERE chunk_id IN (SELECT value FROM json_each(?)) AND lease_owner = ?",
+        (until, _ids(items), owner),
     )
 
 
@@ -73,7 +77,7 @@ def store_vectors(
                 "INSERT OR REPLACE INTO vectors (chunk_id, model_hash, project_id, vector) VALUES (?, ?, ?, ?)",
                 (item.chunk_id, model_hash, item.project_id, pack_vector(vectors[item.chunk_id])),
             )
-            connection.execute("UPDATE ingest_queue SET op = 'publish' WHERE chunk_id = ?", (item.chunk_id,))
+            connection.execute("UPDATE ingest_queue SET op = 'publish', tries = 0 WHERE chunk_id = ?", (item.chunk_id,))
     release(connection, items, owner)
 
 
@@ -92,10 +96,25 @@ def complete(connection: Connection, items: Sequence[QueueItem], owner: str) -> 
         "DELETE FROM ingest_queue WHERE chunk_id = ? AND op = ?", [(item.chunk_id, item.op) for item in items]
     )
     release(connection, items, owner)
+    _remove_what_came_late(connection, [item for item in items if item.op != "delete"])
     known = {int(row[0]) for row in connection.rows("SELECT id FROM projects")}
     for project_id in {item.project_id for item in items if item.op != "delete"} & known:
         # Answers differ from now on, so keys of cached ones must, too.
         record_change(connection, project_id, next_seq(connection, project_id), "touch")
+
+
+def _remove_what_came_late(connection: Connection, sent: Sequence[QueueItem]) -> None:
+    """Queue the removal of vectors whose chunk is gone.
+
+    A worker that slept past its lease sends them after another one has removed them from Chroma, where nobody would
+    look for them again. The collections of a deleted project are dropped as a whole.
+    """
+    connection.execute_many(
+        "INSERT INTO ingest_queue (chunk_id, project_id, project_uid, document_id, op, enqueued_at) "
+        "SELECT ?1, ?2, ?3, 0, 'delete', ?4 WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE id = ?1) "
+        "AND EXISTS (SELECT 1 FROM projects WHERE id = ?2) ON CONFLICT (chunk_id) DO NOTHING",
+        [(item.chunk_id, item.project_id, item.project_uid, time.time()) for item in sent],
+    )
 
 
 def refill_project(connection: Connection, project_id: int, model_hash: str) -> int:
@@ -104,23 +123,32 @@ def refill_project(connection: Connection, project_id: int, model_hash: str) -> 
         "INSERT INTO ingest_queue (chunk_id, project_id, project_uid, document_id, op, enqueued_at) "
         "SELECT v.chunk_id, v.project_id, p.uid, c.document_id, 'refill', ? FROM vectors v "
         "JOIN projects p ON p.id = v.project_id JOIN chunks c ON c.id = v.chunk_id "
-        "WHERE v.project_id = ? AND v.model_hash = ? ON CONFLICT (chunk_id) DO NOTHING",
+        "WHERE v.project_id = ? AND v.model_hash = ? AND NOT EXISTS "
+        "(SELECT 1 FROM dead_letters l WHERE l.chunk_id = v.chunk_id) ON CONFLICT (chunk_id) DO NOTHING",
         (time.time(), project_id, model_hash),
     )
     return connection.changed_rows()
 
 
 def queue_chunks_without_vector(connection: Connection, model_hash: str) -> int:
-    """Queue what this model has not embedded: after a change of model, or a file from elsewhere."""
+    """Queue what this model has not embedded: after a change of model, or a file from elsewhere.
+
+    What another model had failed at is tried with this one; what this one has failed at waits to be retried by hand.
+    """
+    connection.execute("DELETE FROM dead_letters WHERE model_hash <> ?", (model_hash,))
     connection.execute(
         "INSERT INTO ingest_queue (chunk_id, project_id, project_uid, document_id, op, enqueued_at) "
         "SELECT c.id, p.id, p.uid, d.id, 'embed', ? FROM chunks c JOIN documents d ON d.id = c.document_id "
         "JOIN projects p ON p.id = d.project_id WHERE NOT EXISTS (SELECT 1 FROM vectors v "
         "WHERE v.project_id = p.id AND v.model_hash = ? AND v.chunk_id = c.id) "
+        "AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.chunk_id = c.id) "
         "ON CONFLICT (chunk_id) DO UPDATE SET op = 'embed' WHERE op IN ('publish', 'refill')",
         (time.time(), model_hash),
     )
     return connection.changed_rows()
+
+
+DRAWS = 2  # for each chunk of a sample
 
 
 def sample_published(connection: Connection, project_id: int, model_hash: str, limit: int) -> dict[int, bytes]:
@@ -135,12 +163,15 @@ def sample_published(connection: Connection, project_id: int, model_hash: str, l
     if bounds is None or bounds[0] is None:
         return {}
     found: dict[int, bytes] = {}
-    for _ in range(limit):
-        # A random start and the next row: as cheap for a million rows as for ten.
+    for _ in range(DRAWS * limit):
+        if len(found) == limit:
+            break
+        # A random start and the next row: as cheap for a million rows as for ten. Some are drawn twice.
         row = connection.row(
             "SELECT v.chunk_id, v.vector FROM vectors v WHERE v.project_id = ? AND v.model_hash = ? "
             "AND v.chunk_id >= ? AND NOT EXISTS "
             "(SELECT 1 FROM ingest_queue q WHERE q.chunk_id = v.chunk_id AND q.op <> 'refill') "
+            "AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.chunk_id = v.chunk_id) "
             "ORDER BY v.chunk_id LIMIT 1",
             (project_id, model_hash, random.randint(bounds[0], bounds[1])),
         )
@@ -169,10 +200,13 @@ def retired_collections(connection: Connection) -> list[tuple[str, list[str]]]:
 
 def forget_retired(connection: Connection, uids: Sequence[str]) -> None:
     """Forget projects whose collections were dropped, once no worker can be writing to them any more."""
+    ended = [(uid, time.time() - RETIREMENT_SECONDS) for uid in uids]
     connection.execute_many(
-        "DELETE FROM retired_projects WHERE uid = ? AND retired_at < ?",
-        [(uid, time.time() - RETIREMENT_SECONDS) for uid in uids],
+        "DELETE FROM collection_generations WHERE project_uid IN "
+        "(SELECT uid FROM retired_projects WHERE uid = ? AND retired_at < ?)",
+        ended,
     )
+    connection.execute_many("DELETE FROM retired_projects WHERE uid = ? AND retired_at < ?", ended)
 
 
 def _has_op(connection: Connection, chunk_id: int, op: str) -> bool:

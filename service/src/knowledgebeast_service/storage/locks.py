@@ -5,6 +5,7 @@ when some other part of the process closes the same file.
 """
 
 import fcntl
+import math
 import os
 import time
 from collections.abc import Generator
@@ -15,9 +16,15 @@ from knowledgebeast_service.errors import DatabaseBusyError, StartupError
 
 FIRST_PAUSE_SECONDS = 0.0005
 LONGEST_PAUSE_SECONDS = 0.01
+# In the queue of writers, where the next place is free every few milliseconds and a late step makes everybody late.
+QUEUE_PAUSE_SECONDS = 0.002
+TURN_SECONDS = 0.25
+PLACES = 8
 
 
-def _acquire(descriptor: int, operation: int, wait_seconds: float) -> bool:
+def _acquire(
+    descriptor: int, operation: int, wait_seconds: float, longest_pause: float = LONGEST_PAUSE_SECONDS
+) -> bool:
     """Try until the deadline; a blocking flock could not be given up."""
     deadline = time.monotonic() + wait_seconds
     pause = FIRST_PAUSE_SECONDS
@@ -28,7 +35,7 @@ def _acquire(descriptor: int, operation: int, wait_seconds: float) -> bool:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 2, longest_pause)
         else:
             return True
 
@@ -66,28 +73,70 @@ class VolumeLock:
 
 
 class WriteLock:
-    """One writer at a time over all processes, with a deadline.
+    """One writer at a time over all processes, in the order in which they came.
 
-    SQLite's own busy handler sleeps for fixed times and is unfair under contention; eight writers stalled for seconds.
+    SQLite's own busy handler sleeps for fixed times, and the writer that has just finished takes the lock again before
+    a sleeper looks; eight writers stalled for seconds. Even one common place to wait at is a lottery for all but the
+    one who stands there. Here each place of a queue is a lock: whoever waits moves up to the next one when it is free
+    and only then leaves its own, so nobody is overtaken. More than PLACES writers draw lots for the last place.
     """
 
     def __init__(self, database: Path) -> None:
-        path = database.with_name(f"{database.name}.write-lock")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        self._lock, *self._places = (
+            os.open(database.with_name(f"{database.name}.write-{name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            for name in ("lock", "turn", *(f"turn-{place}" for place in range(2, PLACES + 1)))
+        )
+
+    def acquire(self) -> None:
+        """Wait for as long as it takes; a killed holder is no longer one.
+
+        In any place may stand a stopped process (SIGSTOP, a frozen cgroup) that holds nothing but that: after
+        TURN_SECONDS it is passed by.
+        """
+        place = self._move_up()
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        finally:
+            _leave(place)
+
+    def _move_up(self, wait_seconds: float = math.inf) -> int | None:
+        """From the end of the queue to its head; the place reached, None where not even the last one was free."""
+        end = time.monotonic() + wait_seconds
+        mine: int | None = None
+        for place in reversed(self._places):
+            wait = min(TURN_SECONDS, end - time.monotonic())
+            if _acquire(place, fcntl.LOCK_EX, wait, QUEUE_PAUSE_SECONDS):
+                _leave(mine)
+                mine = place
+        return mine
+
+    def release(self) -> None:
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     @contextmanager
     def hold(self, wait_seconds: float) -> Generator[None]:
         """Hold the lock for one transaction.
 
         Raises:
-            DatabaseBusyError: another writer held it past the wait.
+            DatabaseBusyError: other writers held it past the wait.
         """
-        if not _acquire(self._descriptor, fcntl.LOCK_EX, wait_seconds):
-            raise DatabaseBusyError(f"another writer held the database for over {wait_seconds:g} s: try again")
+        end = time.monotonic() + wait_seconds
+        place = self._move_up(wait_seconds)
+        try:
+            if not _acquire(self._lock, fcntl.LOCK_EX, end - time.monotonic()):
+                raise DatabaseBusyError(f"another writer held the database for over {wait_seconds:g} s: try again")
+        finally:
+            _leave(place)
         try:
             yield
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self.release()
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        for descriptor in (self._lock, *self._places):
+            os.close(descriptor)
+
+
+def _leave(place: int | None) -> None:
+    if place is not None:
+        fcntl.flock(place, fcntl.LOCK_UN)

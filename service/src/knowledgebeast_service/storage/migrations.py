@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from knowledgebeast_service.storage.connection import Connection
+from knowledgebeast_service.storage.outbox import OUTBOX
+from knowledgebeast_service.storage.restores import RESTORES
+from knowledgebeast_service.storage.top_queries import TOP_QUERIES
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,76 @@ CREATE TABLE retired_projects (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "projects, documents, search and queue", FIRST_SCHEMA),)
+INGEST_SCHEMA = """
+-- Of title, text, and how they are cut and analysed; believed only while hashed_at = created_at.
+ALTER TABLE documents ADD COLUMN content_hash TEXT NOT NULL DEFAULT '';
+ALTER TABLE documents ADD COLUMN hashed_at REAL NOT NULL DEFAULT 0;
+-- JSON list: documents (internal ids) that a request repeated; their chunks wait under the task that brought them.
+ALTER TABLE tasks ADD COLUMN unchanged TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE ingest_queue ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+
+-- Chunks that were given up after so many tries that failed for reasons of their own. They stay searchable by keyword.
+CREATE TABLE dead_letters (
+    chunk_id INTEGER PRIMARY KEY,
+    project_id INTEGER NOT NULL,
+    project_uid TEXT NOT NULL,
+    document_id INTEGER NOT NULL,
+    task_id TEXT,
+    op TEXT NOT NULL CHECK (op IN ('embed', 'publish', 'refill', 'delete')),
+    model_hash TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    tries INTEGER NOT NULL,
+    failed_at REAL NOT NULL
+) STRICT;
+CREATE INDEX dead_letters_by_project ON dead_letters (project_id, chunk_id);
+CREATE INDEX dead_letters_by_task ON dead_letters (task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX dead_letters_by_document ON dead_letters (document_id);
+
+-- How far the change log was when; by these its old entries are found.
+CREATE TABLE change_marks (
+    seq INTEGER PRIMARY KEY,
+    at REAL NOT NULL
+) STRICT;
+"""
+
+# Which collections of Chroma hold a project's vectors; see `generations`. No row = generation 0 in one part.
+GENERATIONS = """
+CREATE TABLE collection_generations (
+    project_uid TEXT NOT NULL,
+    model_hash TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    parts INTEGER NOT NULL CHECK (parts >= 1),
+    state TEXT NOT NULL CHECK (state IN ('building', 'serving', 'kept', 'dropping')),
+    attempt TEXT NOT NULL,                     -- of the maintenance task that made it
+    changed_at REAL NOT NULL,                  -- while building: when the task was last heard of
+    PRIMARY KEY (project_uid, model_hash, number)
+) STRICT;
+CREATE UNIQUE INDEX generations_serving ON collection_generations (project_uid, model_hash) WHERE state = 'serving';
+CREATE UNIQUE INDEX generations_building ON collection_generations (project_uid, model_hash) WHERE state = 'building';
+"""
+
+# `analyser`: version of the analyser that made the postings; the default is what a release before it writes.
+# `index_marks`: see the module of this name.
+INDEX_SCHEMA = """
+ALTER TABLE postings ADD COLUMN analyser INTEGER NOT NULL DEFAULT 1;
+CREATE INDEX postings_by_analyser ON postings (analyser, chunk_id);
+CREATE TABLE index_marks (
+    tag TEXT PRIMARY KEY,
+    seq INTEGER NOT NULL,                      -- of the change log
+    made_at REAL NOT NULL
+) STRICT;
+"""
+
+IDENTITY_VERSION = 6  # from here on a database and its volume have an identity
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "projects, documents, search and queue", FIRST_SCHEMA),
+    Migration(2, "content hashes and dead letters", INGEST_SCHEMA),
+    Migration(3, "generations of collections", GENERATIONS),
+    Migration(4, "version of the analyser, marks of derived indexes", INDEX_SCHEMA),
+    Migration(5, "most asked queries", TOP_QUERIES),
+    Migration(IDENTITY_VERSION, "identity, and the changes to ship", OUTBOX),
+    Migration(7, "restores", RESTORES),
+)
 NEWEST_VERSION = MIGRATIONS[-1].version
 
 

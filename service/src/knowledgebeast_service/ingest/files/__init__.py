@@ -1,0 +1,1 @@
+"""Files to text: what they are, and their parsing in a process of its own."""

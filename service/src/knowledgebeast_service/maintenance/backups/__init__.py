@@ -1,0 +1,1 @@
+"""Backups: made online, verified when made, listed with a verdict, pruned, rehearsed."""

@@ -1,0 +1,41 @@
+"""Vector search without an index: every vector of a few documents, straight from the database."""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from knowledgebeast_service.search.vector_store import Matrix, Neighbour
+from knowledgebeast_service.storage.connection import Connection, Row
+from knowledgebeast_service.storage.records import VECTOR_TYPE
+
+ROWS_AT_ONCE = 4096  # 3 MiB of vectors; a filter may leave any number of documents
+
+
+def nearest_stored(
+    connection: Connection, project_id: int, model_hash: str, vector: Matrix, limit: int, documents: Sequence[int]
+) -> list[Neighbour]:
+    """The `limit` nearest vectors of these documents, nearest first; `vector` has shape (1, dimension)."""
+    # CROSS JOIN keeps SQLite from scanning all vectors of the project to find those of a few documents.
+    rows = connection.rows(
+        "SELECT v.chunk_id, v.vector FROM json_each(?) wanted CROSS JOIN chunks c ON c.document_id = wanted.value "
+        "CROSS JOIN vectors v ON v.chunk_id = c.id AND v.project_id = ? AND v.model_hash = ?",
+        (json.dumps(list(documents)), project_id, model_hash),
+    )
+    chunk_ids: list[int] = []
+    parts: list[Matrix] = []
+    for batch in _batches(rows):
+        chunk_ids += [int(row[0]) for row in batch]
+        stored = np.frombuffer(b"".join(row[1] for row in batch), dtype=VECTOR_TYPE).reshape(len(batch), -1)
+        parts.append(stored.astype(np.float32) @ vector[0])
+    if not parts:
+        return []
+    distances = 1 - np.concatenate(parts)
+    order: list[int] = np.lexsort((np.array(chunk_ids), distances))[:limit].tolist()
+    return [Neighbour(chunk_ids[place], float(distances[place])) for place in order]
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        yield batch

@@ -1,0 +1,1 @@
+"""Logical changes, shipped to the backup volume within a second of their commit."""

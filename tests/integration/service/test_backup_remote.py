@@ -1,0 +1,186 @@
+"""Copies of backups in a real S3-compatible server (versitygw on a folder), built from Go modules once and cached."""
+
+import random
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from backup_world import fill, make_set, prepared, put, random_text
+from knowledgebeast_service.maintenance.backups import remote
+from knowledgebeast_service.maintenance.backups.catalogue import judge
+from knowledgebeast_service.maintenance.backups.create import backup
+from knowledgebeast_service.maintenance.backups.manifest import DATABASE, MANIFEST
+from knowledgebeast_service.maintenance.backups.remote import RemoteError, RemoteSets, RemoteSettings
+from knowledgebeast_service.maintenance.backups.retention import Retention
+from knowledgebeast_service.storage.database import Database
+from local_cluster import gobuild, paths
+from local_cluster.artifacts import ArtifactCache
+from local_cluster.errors import ClusterError
+
+BUCKET = "backups"
+BUILD_SECONDS = 900  # with nothing in Go's own cache, on a busy machine; seconds where the binary is there
+pytestmark = pytest.mark.timeout(BUILD_SECONDS)
+
+
+@dataclass(frozen=True)
+class Server:
+    folder: Path
+    settings: RemoteSettings
+
+    def sets(self) -> RemoteSets:
+        return RemoteSets(self.settings)
+
+    def path(self, set_id: str, name: str) -> Path:
+        return self.folder / BUCKET / "demo" / "sets" / set_id / name
+
+
+@pytest.fixture(scope="module")
+def binary() -> Path:
+    go = gobuild.installed_version()
+    if not go:
+        pytest.skip("no Go compiler to build an S3 server with (hack/setup.sh --with-go installs one)")
+    try:
+        folder = gobuild.build(gobuild.S3, ArtifactCache(paths.cache().artifacts), go)
+    except ClusterError as error:
+        pytest.skip(f"the S3 server could not be built: {str(error).splitlines()[0]}")
+    return folder / "versitygw"
+
+
+@pytest.fixture
+def server(binary: Path, tmp_path: Path) -> Generator[Server]:
+    folder = tmp_path / "objects"
+    (folder / BUCKET).mkdir(parents=True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    command = [str(binary), "--access", "key", "--secret", "secret", "--port", address, "posix", str(folder)]
+    with (tmp_path / "server.log").open("wb") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _until_listening(address)
+        settings = RemoteSettings(
+            bucket=BUCKET,
+            endpoint=f"http://{address}",
+            prefix="demo/",
+            access_key_id=SecretStr("key"),
+            secret_access_key=SecretStr("secret"),
+        )
+        yield Server(folder, settings)
+    finally:
+        running.kill()
+        running.wait()
+
+
+def _until_listening(address: str) -> None:
+    host, _, port = address.partition(":")
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline, "the S3 server does not listen"
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Generator[Database]:
+    opened = Database(tmp_path / "data" / "knowledgebeast.db")
+    opened.open()
+    fill(opened)
+    yield opened
+    opened.close()
+
+
+def test_a_set_comes_back_as_it_went(server: Server, database: Database, tmp_path: Path) -> None:
+    folder = make_set(database.path, tmp_path / "backups")
+    server.sets().upload(folder)
+    assert [one.id for one in server.sets().manifests()] == [folder.name]
+    fetched = server.sets().fetch(folder.name, tmp_path / "elsewhere")
+    assert judge(fetched).ok
+    assert (fetched / DATABASE).read_bytes() == (folder / DATABASE).read_bytes()
+
+
+def test_a_large_one_goes_in_parts_each_with_its_checksum(
+    server: Server, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "PART_BYTES", 5 * 1024 * 1024)
+    chosen = random.Random(1)
+    put(database, "p", [prepared(f"long{n}", random_text(chosen, 100_000)) for n in range(24)])
+    folder = make_set(database.path, tmp_path / "backups")
+    assert (folder / DATABASE).stat().st_size > 2 * remote.PART_BYTES
+    server.sets().upload(folder)
+    assert judge(server.sets().fetch(folder.name, tmp_path / "elsewhere")).ok
+
+
+def test_a_set_is_listed_only_when_it_is_whole_and_an_interrupted_upload_is_made_good(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    folder = make_set(database.path, tmp_path / "backups")
+    server.sets().upload(folder)
+    server.path(folder.name, MANIFEST).unlink()
+    server.path(folder.name, DATABASE).write_bytes(b"half")
+    assert server.sets().manifests() == []
+    server.sets().upload(folder)
+    assert judge(server.sets().fetch(folder.name, tmp_path / "elsewhere")).ok
+
+
+def test_a_copy_that_rotted_is_not_taken(server: Server, database: Database, tmp_path: Path) -> None:
+    folder = make_set(database.path, tmp_path / "backups")
+    server.sets().upload(folder)
+    there = server.path(folder.name, DATABASE)
+    content = bytearray(there.read_bytes())
+    content[-100] ^= 1
+    there.write_bytes(content)
+    with pytest.raises(RemoteError, match="WrongChecksum"):
+        server.sets().fetch(folder.name, tmp_path / "elsewhere")
+    assert list((tmp_path / "elsewhere" / "sets").iterdir()) == []
+
+
+def test_old_copies_go_but_never_the_newest_whole_one(server: Server, database: Database, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    ages = (90, 80, 70)
+    folders = [make_set(database.path, tmp_path / "backups", now - timedelta(days=days)) for days in ages]
+    for folder in folders:
+        server.sets().upload(folder)
+    server.path(folders[2].name, DATABASE).write_bytes(b"half")
+    assert server.sets().prune(Retention()) == [folders[0].name, folders[2].name]
+    assert [one.id for one in server.sets().manifests()] == [folders[1].name]
+    assert not server.path(folders[0].name, DATABASE).exists()
+
+
+def test_a_wrong_key_an_absent_set_and_no_server_are_said_in_a_sentence(server: Server, tmp_path: Path) -> None:
+    wrong = server.settings.model_copy(update={"secret_access_key": SecretStr("wrong")})
+    with pytest.raises(RemoteError, match="403") as refused:
+        RemoteSets(wrong).manifests()
+    assert "wrong" not in str(refused.value)
+    with pytest.raises(RemoteError, match="it is not there"):
+        server.sets().fetch("20200101T000000Z-1", tmp_path)
+    with pytest.raises(RemoteError, match="BACKUP_S3_BUCKET"):
+        RemoteSets(RemoteSettings())
+
+
+def test_a_backup_is_copied_and_a_storage_that_is_away_does_not_cost_it(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    backups = tmp_path / "backups"
+    result = backup(database.path, backups, "a", Retention(), server.settings)
+    assert result.ok
+    assert result.measured["remote"] == {"ok": True, "pruned": []}
+    shutil.rmtree(backups)
+    assert judge(server.sets().fetch(str(result.measured["backup_id"]), backups)).ok
+    away = server.settings.model_copy(update={"bucket": "another"})
+    result = backup(database.path, backups, "b", Retention(), away)
+    assert result.ok
+    said = result.measured["remote"]
+    assert isinstance(said, dict)
+    assert said["ok"] is False
