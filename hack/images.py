@@ -6,6 +6,7 @@ there; with docker they go into its store. Without --engine, buildah is taken wh
 Examples:
     python hack/images.py build                     both images
     python hack/images.py build operator            one of them
+    python hack/images.py build service-cuda        the service with torch, for a GPU; not built unless named
     python hack/images.py build --engine docker     with docker, on python:3.11-slim-bookworm
     python hack/images.py reference service         the name of the image of this source, for `kubectl set image`
     python hack/images.py archive service           its archive in the cache
@@ -17,6 +18,7 @@ import os
 import shutil
 import sys
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,13 +33,29 @@ from local_cluster.console import Console, table  # noqa: E402
 from local_cluster.errors import ClusterError  # noqa: E402
 
 DOCKER_BASE = "python:3.11-slim-bookworm"
-LIMITS_BYTES = {"operator": 250_000_000, "service": 1_200_000_000}
-"""What an image may add to its base; more is an error, so that nobody ships a compiler or torch by accident."""
-INPUTS = {
-    "operator": ("pyproject.toml", "uv.lock", "operator/pyproject.toml", "operator/src", "service/pyproject.toml"),
-    "service": ("pyproject.toml", "uv.lock", "operator/pyproject.toml", "service/pyproject.toml", "service/src",
-                "service/tools"),
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is made of, and what it may add to its base: more is an error, so that nobody ships a compiler
+    or torch by accident.
+    """
+
+    dockerfile: str
+    limit_bytes: int
+    inputs: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+
+
+_SERVICE_INPUTS = ("pyproject.toml", "uv.lock", "operator/pyproject.toml", "service/pyproject.toml", "service/src",
+                   "service/tools")  # fmt: skip
+RECIPES = {
+    "operator": Recipe("Dockerfile.operator", 250_000_000, (
+        "pyproject.toml", "uv.lock", "operator/pyproject.toml", "operator/src", "service/pyproject.toml")),
+    "service": Recipe("Dockerfile.service", 1_200_000_000, _SERVICE_INPUTS),
+    "service-cuda": Recipe("Dockerfile.service", 8_000_000_000, _SERVICE_INPUTS, ("VARIANT=cuda",)),
 }  # fmt: skip
+DEFAULT = ("operator", "service")
 
 
 class Engine(Protocol):
@@ -47,7 +65,9 @@ class Engine(Protocol):
         """The reference of the base image, which exists afterwards."""
         ...
 
-    def build(self, dockerfile: Path, base: str, tags: list[str]) -> None: ...
+    def build(self, dockerfile: Path, arguments: Sequence[str], tags: Sequence[str]) -> None:
+        """Build with arguments NAME=value."""
+        ...
 
     def save(self, reference: str, archive: Path) -> None: ...
 
@@ -62,11 +82,11 @@ class BuildahEngine:
         cluster = ROOT / "hack" / "local-cluster" / "cluster.py"
         return shell.run([sys.executable, cluster, "base-image"]).strip().splitlines()[-1]
 
-    def build(self, dockerfile: Path, base: str, tags: list[str]) -> None:
-        flags = [flag for tag in tags for flag in ("--tag", tag)]
+    def build(self, dockerfile: Path, arguments: Sequence[str], tags: Sequence[str]) -> None:
+        flags = _flags(arguments, tags)
         argv = self.buildah.argv(
-            ["build", "--layers", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--ignorefile", ".dockerignore",
-             *flags, "--file", str(dockerfile), str(ROOT)]
+            ["build", "--layers", "--quiet", "--ignorefile", ".dockerignore", *flags,
+             "--file", str(dockerfile), str(ROOT)]
         )  # fmt: skip
         shell.run(argv, cwd=ROOT, environment=self.buildah.environment())
 
@@ -81,13 +101,20 @@ class DockerEngine:
     def base(self) -> str:
         return os.environ.get("BASE_IMAGE", DOCKER_BASE)
 
-    def build(self, dockerfile: Path, base: str, tags: list[str]) -> None:
-        flags = [flag for tag in tags for flag in ("--tag", tag)]
-        shell.run(["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", *flags,
-                   "--file", dockerfile, ROOT], environment={**os.environ, "DOCKER_BUILDKIT": "1"})  # fmt: skip
+    def build(self, dockerfile: Path, arguments: Sequence[str], tags: Sequence[str]) -> None:
+        flags = _flags(arguments, tags)
+        shell.run(["docker", "build", "--quiet", *flags, "--file", dockerfile, ROOT],
+                  environment={**os.environ, "DOCKER_BUILDKIT": "1"})  # fmt: skip
 
     def save(self, reference: str, archive: Path) -> None:
         shell.run(["docker", "save", "--output", archive, reference])
+
+
+def _flags(arguments: Sequence[str], tags: Sequence[str]) -> list[str]:
+    return [
+        *(flag for one in arguments for flag in ("--build-arg", one)),
+        *(flag for tag in tags for flag in ("--tag", tag)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -113,10 +140,13 @@ class Image:
 
 def describe(name: str, base: str) -> Image:
     """The image of the source as it is now. Raises ClusterError for a name that is not ours."""
-    if name not in INPUTS:
-        raise ClusterError(f"there is no image {name}", f"choose one of: {', '.join(INPUTS)}")
-    parts = {"base": base.encode(), "dockerfile": (ROOT / f"Dockerfile.{name}").read_bytes()}
-    for entry in INPUTS[name]:
+    if name not in RECIPES:
+        raise ClusterError(f"there is no image {name}", f"choose one of: {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    parts = {"base": base.encode(), "dockerfile": (ROOT / recipe.dockerfile).read_bytes()}
+    if recipe.arguments:
+        parts["arguments"] = " ".join(recipe.arguments).encode()
+    for entry in recipe.inputs:
         path = ROOT / entry
         files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
         parts |= {str(p.relative_to(ROOT)): p.read_bytes() for p in files if "__pycache__" not in p.parts}
@@ -129,7 +159,9 @@ def build(image: Image, base: str, engine: Engine, cache: ArtifactCache, console
         return found / "image.tar"
 
     def fill(folder: Path) -> None:
-        engine.build(ROOT / f"Dockerfile.{image.name}", base, [image.reference, image.latest])
+        recipe = RECIPES[image.name]
+        arguments = [f"BASE_IMAGE={base}", *recipe.arguments]
+        engine.build(ROOT / recipe.dockerfile, arguments, [image.reference, image.latest])
         engine.save(image.reference, folder / "image.tar")
 
     with console.step(f"image {image.name}"):
@@ -184,14 +216,14 @@ def main(arguments: list[str]) -> int:
     """The command line. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["build", "reference", "archive"])
-    parser.add_argument("names", nargs="*", metavar="operator|service", help="default: both")
+    parser.add_argument("names", nargs="*", metavar="|".join(RECIPES), help="default: operator and service")
     parser.add_argument("--engine", choices=["auto", "buildah", "docker"], default="auto")
     options = parser.parse_args(arguments)
     console, cache = Console(), ArtifactCache(paths.cache().artifacts)
     engine = choose_engine(options.engine)
     base = engine.base()
     rows: list[tuple[str, str, str, str]] = []
-    for name in options.names or list(INPUTS):
+    for name in options.names or DEFAULT:
         image = describe(name, base)
         if options.command == "reference":
             print(image.reference)
@@ -201,8 +233,8 @@ def main(arguments: list[str]) -> int:
             print(archive)
             continue
         added = added_bytes(archive)
-        rows.append((name, image.reference, f"{added / 1e6:.0f} MB", f"{LIMITS_BYTES[name] / 1e6:.0f} MB"))
-        if added > LIMITS_BYTES[name]:
+        rows.append((name, image.reference, f"{added / 1e6:.0f} MB", f"{RECIPES[name].limit_bytes / 1e6:.0f} MB"))
+        if added > RECIPES[name].limit_bytes:
             raise ClusterError(
                 f"image {name} adds {added / 1e6:.0f} MB to its base", "find what came in: buildah images"
             )

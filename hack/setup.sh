@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the other commands need: uv (from PyPI) and the Python environment, Go where a cluster has to be built.
-# Usage: hack/setup.sh [--with-go]
+# Installs what the other commands need: uv (from PyPI) and the Python environment, Go where a cluster has to be built,
+# Chromium where the /ui page is tested, a C compiler for the tests that kill at every system call.
+# Usage: hack/setup.sh [--with-go | --with-browser]
 # Tools go to a private virtual environment in the cache; system packages are only added by apt, and only as root.
 set -eu
 UV_VERSION=0.13.9
@@ -30,6 +31,24 @@ if ! "$TOOLS/bin/uv" --version 2>/dev/null | grep -q "^uv $UV_VERSION"; then
     say "installing uv $UV_VERSION into $TOOLS"
     python3 -m venv "$TOOLS" && "$TOOLS/bin/python" -m pip install -q "uv==$UV_VERSION" ||
         die "uv $UV_VERSION could not be installed from PyPI" "check that this machine reaches a Python package index"
+fi
+
+# Tests that kill a process at each of its system calls preload a small library; without a compiler they skip themselves.
+if ! command -v cc >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        (apt_install gcc libc6-dev) || say "going on without a C compiler: the tests of crash points will be skipped"
+    else
+        say "no C compiler: the tests of crash points will be skipped (Debian: apt-get install gcc libc6-dev)"
+    fi
+fi
+
+# The tests of /ui skip themselves without a browser, so this never stops anything.
+if [ "${1:-}" = --with-browser ] && ! { command -v chromium && command -v chromedriver; } >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        (apt_install chromium chromium-driver) || say "going on without a browser: the tests of /ui will be skipped"
+    else
+        say "no Chromium with its driver: the tests of /ui will be skipped (Debian: apt-get install chromium chromium-driver)"
+    fi
 fi
 
 if [ "${1:-}" = --with-go ]; then

@@ -94,12 +94,15 @@ class Installation:
         return (self.cluster.api.raw(path) or b"").decode()
 
     def uninstall(self) -> None:
-        """Objects first, while the operator runs, because it takes their finalizers off; then operator and kinds."""
+        """Objects first, while the operator runs, because it takes their finalizers off; then operator and kinds.
+
+        Where no operator looks, such as in a namespace that a killed test left behind, nobody else takes them off.
+        """
         kubectl = self.cluster.kubectl
-        is_served = self.leader() is not None
+        has_leader = self.leader() is not None
         for item in self.cluster.api.list(KnowledgeBeast):
             namespace = item.metadata.namespace or ""
-            if not is_served:
+            if not has_leader or namespace not in self.namespaces:
                 kubectl.patch("knowledgebeast", item.name, namespace, {"metadata": {"finalizers": None}})
             kubectl.delete("knowledgebeast", item.name, namespace)
         for namespace in self.namespaces:
@@ -165,11 +168,18 @@ def profile(name: str, namespace: str, spec: Mapping[str, object] | None = None)
 
 
 def merge_patch(target: Mapping[str, object], patch: Mapping[str, object]) -> Yaml:
-    """RFC 7386, without the deletion of keys by null."""
+    """RFC 7386, without the deletion of keys by null; settings of runbooks are merged by their name."""
     merged: Yaml = dict(target)
     for key, value in patch.items():
         old = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             value = merge_patch(cast("Yaml", old), cast("Yaml", value))
+        if key == "runbooks" and isinstance(value, list):
+            value = _by_name(cast("list[Yaml]", old or []), cast("list[Yaml]", value))
         merged[key] = value
     return merged
+
+
+def _by_name(old: list[Yaml], new: list[Yaml]) -> list[Yaml]:
+    """The old items with the new ones in place of their namesakes."""
+    return list({str(item["name"]): item for item in [*old, *new]}.values())

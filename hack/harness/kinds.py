@@ -27,12 +27,25 @@ class OpenIncident(Part):
     runbook: str
 
 
+class Overlay(Part):
+    kind: str
+    incident: str = ""
+    attempt: str = ""
+
+
+class HealthyRevision(Part):
+    revision: str
+    image: str
+
+
 class KnowledgeBeastStatus(Part):
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
     summary: Summary = Summary()
     open_incident_count: int = 0
     open_incidents: tuple[OpenIncident, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
+    last_healthy_revision: HealthyRevision | None = None
 
 
 class KnowledgeBeast(Resource):
@@ -84,12 +97,28 @@ class Action(Part):
     target: ActionTarget = ActionTarget()
 
 
+class Approval(Part):
+    reason: str
+    evidence_hash: str
+    granted_by: str | None = None
+
+
+class Report(Part):
+    ok: bool
+    reason: str = ""
+    message: str = ""
+    notes: tuple[str, ...] = ()
+
+
 class Attempt(Part):
     id: str
     option: str
     action: Action
     claimed_by: str = ""
+    approval: Approval | None = None
     started: datetime | None = None
+    begun: datetime | None = None
+    report: Report | None = None
     acted: datetime | None = None
     finished: datetime | None = None
     outcome: str | None = None
@@ -109,6 +138,14 @@ class Escalation(Part):
     next_step: str = ""
 
 
+class DataLoss(Part):
+    documents_lower: int
+    documents_upper: int | None = None
+    ingest_again: tuple[str, ...] = ()
+    rpo_seconds: float | None = None
+    rto_seconds: float | None = None
+
+
 class IncidentStatus(Part):
     conditions: tuple[Condition, ...] = ()
     detected_at: datetime | None = None
@@ -118,6 +155,7 @@ class IncidentStatus(Part):
     attempts: tuple[Attempt, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()
     escalation: Escalation | None = None
+    data_loss: DataLoss | None = None
 
 
 class Incident(Resource):

@@ -6,13 +6,13 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from harness.cluster import Cluster
 from harness.corpus import load_corpus
 from harness.errors import NotMetError
 from harness.faults.chroma import Chroma
-from harness.install import profile
+from harness.install import merge_patch, profile
 from harness.kinds import Incident, KnowledgeBeast
 from harness.load.generator import Plan
 from harness.load.process import RunningLoad, running_load
@@ -23,6 +23,28 @@ from harness.wait import wait_for
 PROJECT = "library"
 READY_SECONDS = 180
 MAX_LOAD_SECONDS = 900
+
+NEVER: Final = "0 0 1 1 *"
+"""Once a year. A check or a backup by the clock would come into whatever minute a scenario runs in."""
+
+CALM: Final = [
+    {"name": "HighQueryLatency", "thresholds": {"minimumQueries": 1_000_000}},
+    {"name": "APIErrorRateSpike", "thresholds": {"minimumRequests": 1_000_000}},
+    {"name": "CacheHitRatioDrop", "thresholds": {"minimumQueries": 1_000_000}},
+]
+"""Runbooks that judge traffic: a scenario about something else has slow, failed and ever new queries of its own."""
+
+BY_DEFAULT: Final = {
+    "deletionPolicy": "Delete",
+    "remediation": {"runbooks": CALM},
+    "cache": {"warmingSchedule": NEVER},
+    "database": {
+        "backup": {"schedule": NEVER},
+        "integrityCheckSchedule": NEVER,
+        "restoreDrillSchedule": NEVER,
+        "cleanSchedule": NEVER,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -101,9 +123,11 @@ class Library:
         return "\n".join(["conditions:", *conditions, *stories, self.cluster.explain(self.namespace)])
 
     @contextlib.contextmanager
-    def load(self, folder: Path, *, rate: float, seconds: float = MAX_LOAD_SECONDS) -> Generator[RunningLoad]:
-        """Searches at a constant rate while the block runs."""
-        plan = Plan(self.url, PROJECT, rate, seconds)
+    def load(
+        self, folder: Path, *, rate: float, seconds: float = MAX_LOAD_SECONDS, distinct: int | None = None
+    ) -> Generator[RunningLoad]:
+        """Searches at a constant rate while the block runs; with `distinct`, so many different ones."""
+        plan = Plan(self.url, PROJECT, rate, seconds, distinct=distinct)
         with running_load(plan, folder / f"{self.name}-load.jsonl") as running:
             yield running
 
@@ -131,9 +155,12 @@ def applied(
 def library(
     cluster: Cluster, name: str, namespace: str, spec: Mapping[str, object] | None = None
 ) -> Generator[Library]:
-    """The same, ready and with the corpus in it. It is removed at the end, by default with its claims."""
+    """The same, ready and with the corpus in it. It is removed at the end, by default with its claims.
+
+    Nothing in it runs by the clock, unless `spec` says so.
+    """
     try:
-        with applied(cluster, name, namespace, {"deletionPolicy": "Delete", **(spec or {})}) as made:
+        with applied(cluster, name, namespace, merge_patch(BY_DEFAULT, spec or {})) as made:
             made.wait_for_condition("Ready", "True", timeout=READY_SECONDS)
             made.client.ingest(load_corpus().documents)
             made.wait_until_well()

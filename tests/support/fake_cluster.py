@@ -48,6 +48,14 @@ class FakeCluster(Cluster):
             raise AlreadyExists(409, "AlreadyExists", name)
         return self.put(kind, namespace, body)
 
+    async def apply(self, kind: Kind, namespace: str, body: Json) -> Json:
+        """The whole manifest; fields of others are of no interest here."""
+        name = _meta(body)["name"]
+        self.before("apply", kind.plural, name)
+        self.calls.append(("apply", kind.plural, name))
+        known = self.objects.get((kind.plural, namespace, name))
+        return self.put(kind, namespace, body, uid=_meta(known)["uid"] if known else "")
+
     async def replace(
         self,
         kind: Kind,
@@ -66,6 +74,26 @@ class FakeCluster(Cluster):
         wanted = {**live, "status": body.get("status")} if subresource == "status" else body
         return self.put(kind, namespace, wanted, uid=_meta(live)["uid"])
 
+    async def list_objects(
+        self, kind: Kind, namespace: str | None, selector: str | None = None, *, timeout_seconds: float | None = None
+    ) -> tuple[Json, ...]:
+        self.before("list", kind.plural, selector or "")
+        wanted = dict(part.split("=") for part in selector.split(",")) if selector else {}
+        return tuple(
+            copy.deepcopy(body)
+            for (plural, place, _), body in self.objects.items()
+            if (plural, place) == (kind.plural, namespace) and wanted.items() <= _labels(body).items()
+        )
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Json, *, uid: str) -> Json:
+        self.before("merge", kind.plural, name)
+        live = await self.get(kind, namespace, name)
+        asked = cast("Mapping[str, str]", patch.get("metadata") or {}).get("resourceVersion")
+        if _meta(live)["uid"] != uid or asked not in (None, _meta(live)["resourceVersion"]):
+            raise Conflict(409, "Conflict", "a precondition failed")
+        self.calls.append(("merge", kind.plural, name))
+        return self.put(kind, namespace, _merged(live, patch), uid=uid)
+
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str, resource_version: str, timeout_seconds: float
     ) -> None:
@@ -75,6 +103,23 @@ class FakeCluster(Cluster):
             raise Conflict(409, "Conflict", "a precondition failed")
         self.calls.append(("delete", kind.plural, name))
         del self.objects[kind.plural, namespace, name]
+
+
+def _labels(body: Json) -> Mapping[str, str]:
+    return cast("Mapping[str, Mapping[str, str]]", body["metadata"]).get("labels", {})
+
+
+def _merged(live: Json, patch: Json) -> Json:
+    merged = dict(live)
+    for key, value in patch.items():
+        known = live.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(cast("Json", known), cast("Json", value))
+        elif value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
+    return merged
 
 
 def _meta(body: Json) -> Mapping[str, str]:

@@ -68,11 +68,14 @@ class FakePrometheus:
             self._server.server_close()
 
     def answer(self, query: str) -> dict[str, object]:
-        if query.startswith("sum by"):
-            return {"resultType": "vector", "result": self._requests()}
-        metric, _, rest = query.partition("[")
+        if not query.endswith("s]"):
+            is_histogram, is_traffic = "_bucket{" in query, "(http_requests_total{" in query
+            rows = self._rows(le="+Inf") if is_histogram else self._rows(status="200") if is_traffic else []
+            return {"resultType": "vector", "result": rows}
+        selector, _, rest = query.partition("[")
+        metric = selector.partition("{")[0]  # each is asked for with one set of labels only
         seconds = int(rest.removesuffix("s]"))
-        if metric in self.hidden:
+        if metric in self.hidden or metric not in {*self._history, "kb_canary_timestamp_seconds"}:
             return {"resultType": "matrix", "result": []}
         return {"resultType": "matrix", "result": [self._stream(metric, pod, seconds) for pod in self.pods()]}
 
@@ -86,9 +89,9 @@ class FakePrometheus:
             return at
         return next((value for since, value in reversed(self._history[metric]) if since <= at), 0.0)
 
-    def _requests(self) -> list[dict[str, object]]:
+    def _rows(self, **labels: str) -> list[dict[str, object]]:
         now = time.time()
         return [
-            {"metric": {"namespace": self.namespace, "pod": pod, "status": "200"}, "value": [now, "100"]}
+            {"metric": {"namespace": self.namespace, "pod": pod, **labels}, "value": [now, "100"]}
             for pod in self.pods()
         ]

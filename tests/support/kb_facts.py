@@ -19,6 +19,7 @@ from knowledgebeast_operator.core.facts import (
     Series,
     Subject,
     Unknown,
+    Volume,
 )
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome, Severity, Sli
 from knowledgebeast_operator.core.policy import Policy
@@ -113,6 +114,9 @@ def facts(*, chroma_up: bool = True, down_for: timedelta = A_MINUTE, now: dateti
         canary_timestamp=per_pod(series(lambda at: at.timestamp() - 1, now=now), now=now),
         degraded_mode=per_pod(degraded, now=now),
         error_ratio=Known(0.0, now),
+        database_errors=per_pod(series(0.0, now=now), now=now),
+        database_up=per_pod(series(1.0, now=now), now=now),
+        volumes=Known({"database": Volume("demo-database", "uid-claim")}, now),
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -204,6 +208,7 @@ def situation(
     policy: Policy | None = None,
     runbook: Runbook = RUNBOOK,
     operator: str = "operator-a",
+    others: Iterable[IncidentRecord] = (),
 ) -> Situation:
     return assess(
         at or facts(),
@@ -212,4 +217,5 @@ def situation(
         incident=incident,
         journal=journal or Journal(),
         operator=operator,
+        others=others,
     )

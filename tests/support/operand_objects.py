@@ -43,8 +43,31 @@ def at(manifest: object, *path: str | int) -> object:
 
 def pod_specs(manifests: Mapping[tuple[str, str], Manifest]) -> dict[str, Mapping[str, object]]:
     """The pod specs in workloads, by the name of the workload."""
-    return {
-        name: cast("Mapping[str, object]", at(manifest, "spec", "template", "spec"))
-        for (kind, name), manifest in manifests.items()
-        if kind in {"Deployment", "StatefulSet", "Job"}
+    paths: dict[str, tuple[str, ...]] = {
+        **dict.fromkeys(("Deployment", "StatefulSet", "Job"), ("spec", "template", "spec")),
+        "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
     }
+    return {
+        name: cast("Mapping[str, object]", at(manifest, *paths[kind]))
+        for (kind, name), manifest in manifests.items()
+        if kind in paths
+    }
+
+
+def selects(selector: object, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector matches, by the rules of the API (metav1.LabelSelector)."""
+    written = cast("Mapping[str, object]", selector)
+    expressions = cast("Sequence[Mapping[str, object]]", written.get("matchExpressions", ()))
+    exact = cast("Mapping[str, str]", written.get("matchLabels", {}))
+    return exact.items() <= labels.items() and all(_holds(expression, labels) for expression in expressions)
+
+
+def _holds(expression: Mapping[str, object], labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(str(expression["key"])), cast("Sequence[str]", expression["values"])
+    match expression["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case operator:
+            raise ValueError(f"{operator} is not known here")

@@ -25,9 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds after which a request has failed (10)")
     parser.add_argument("--seed", type=int, default=1, help="of the query texts (1)")
+    parser.add_argument("--distinct", type=int, help="so many different queries; else most are new")
     parser.add_argument("--out", type=Path, required=True, help="file for one JSON line per request")
     given = parser.parse_args(arguments)
-    plan = Plan(given.url, given.project, given.rate, given.seconds, given.timeout)
+    plan = Plan(given.url, given.project, given.rate, given.seconds, given.timeout, distinct=given.distinct)
     asyncio.run(_run(plan, given.seed, given.out))
     print(summarize(read_records(given.out)).model_dump_json(indent=2))
     return 0
@@ -43,7 +44,7 @@ async def _run(plan: Plan, seed: int, out: Path) -> None:
         def sink(record: Record) -> None:
             file.write(record.model_dump_json() + "\n")
 
-        await run(plan, Queries.of(load_corpus(), seed), sink, stop)
+        await run(plan, Queries.of(load_corpus(), seed, plan.distinct), sink, stop)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ class Plan:
     timeout_seconds: float = 10.0
     max_in_flight: int = 500  # more waiting requests than this are recorded as failed instead of being sent
     top_k: int = 5
+    distinct: int | None = None  # so many different queries; None: most are new
 
     @property
     def count(self) -> int:

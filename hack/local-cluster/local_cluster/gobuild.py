@@ -69,6 +69,8 @@ PROMETHEUS = GoModule(
     hint="about 2 minutes",
     tags=_ADDON_TAGS,
 )
+# An S3-compatible server on a folder, for the tests of backups.
+S3 = GoModule("s3", "s3", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}, "about 2 minutes")
 PAUSE = GoModule("pause", "pause", {"pause": "."}, "seconds")
 
 DAEMON_MODULES = (KUBERNETES, STORAGE)

@@ -1,0 +1,128 @@
+"""Damage to the database of one KnowledgeBeast while its service runs, and to its backups."""
+
+import contextlib
+import json
+import threading
+import uuid
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import cast
+
+import httpx
+
+from harness.library import Library
+from harness.service import ServiceClient
+
+BACKUP_SECONDS = 120
+WRITES_PER_SECOND = 5.0
+PAGE_OF_DOCUMENTS = 100
+
+_DAMAGE_PAGES = """
+import os, apsw
+path = "/data/knowledgebeast.db"
+apsw.Connection(path).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+with open(path, "r+b") as file:
+    file.seek(16)
+    page = int.from_bytes(file.read(2), "big")
+    page = 65536 if page == 1 else page
+    pages = os.fstat(file.fileno()).st_size // page
+    hit = range(12, pages, 2)
+    for number in hit:
+        file.seek(number * page)
+        file.write(os.urandom(page))
+    file.flush()
+    os.fsync(file.fileno())
+print(len(hit), "of", pages)
+"""
+
+_DAMAGE_BACKUPS = """
+import os, pathlib, sys
+sets = sorted(path for path in pathlib.Path("/backups/sets").iterdir() if not path.name.startswith("."))
+for folder in sets[-int(sys.argv[1]):]:
+    with open(folder / "database.db", "r+b") as file:
+        file.seek(os.fstat(file.fileno()).st_size // 2)
+        file.write(os.urandom(4096))
+    print(folder.name)
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """The database of a library."""
+
+    library: Library
+
+    def back_up(self) -> None:
+        """Runs the scheduled backup now, and waits until it is verified."""
+        library, name = self.library, f"backup-{uuid.uuid4().hex[:8]}"
+        kubectl, where = library.cluster.kubectl, f"--namespace={library.namespace}"
+        kubectl.run("create", "job", name, f"--from=cronjob/{library.name}-backup", where)
+        kubectl.run("wait", "--for=condition=complete", f"job/{name}", where, f"--timeout={BACKUP_SECONDS}s",
+                    timeout=BACKUP_SECONDS + 10)  # fmt: skip
+
+    def damage_pages(self) -> str:
+        """Writes noise over every other page under the running service; says how many."""
+        return self._in_pod(_DAMAGE_PAGES).strip()
+
+    def damage_newest_backups(self, count: int) -> list[str]:
+        """Writes noise into the middle of the newest backups; their ids."""
+        return self._in_pod(_DAMAGE_BACKUPS, str(count)).split()
+
+    def documents(self) -> set[str]:
+        """The ids of all documents that there are."""
+        found: set[str] = set()
+        cursor: str | None = None
+        client = self.library.client
+        while True:
+            path = f"/api/v1/projects/{client.project}/documents"
+            answer = client.request("GET", path, params={"limit": PAGE_OF_DOCUMENTS, "cursor": cursor})
+            body = cast("dict[str, object]", json.loads(answer.raise_for_status().content))
+            found |= {item["id"] for item in cast("list[dict[str, str]]", body["documents"])}
+            cursor = cast("str | None", body.get("next_cursor"))
+            if cursor is None:
+                return found
+
+    def _in_pod(self, code: str, *arguments: str) -> str:
+        pod = next(pod for pod in self.library.service_pods() if pod.is_ready)
+        return self.library.cluster.kubectl.python(pod.name, self.library.namespace, code, *arguments)
+
+    @contextlib.contextmanager
+    def writers(self) -> Generator["Writer"]:
+        """Ingests small documents at a steady rate while the block runs."""
+        writer = Writer(self.library.client)
+        thread = threading.Thread(target=writer.run, daemon=True)
+        thread.start()
+        try:
+            yield writer
+        finally:
+            writer.stop()
+            thread.join(30)
+
+
+@dataclass
+class Writer:
+    """What has been acknowledged, and so must not be lost unless the loss is stated."""
+
+    client: ServiceClient
+    acknowledged: list[str] = field(default_factory=list[str])
+    refused: int = 0
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        number = 0
+        while not self._stopped.wait(1 / WRITES_PER_SECOND):
+            number += 1
+            document = {"id": f"written-{number:05d}", "text": f"Note {number}: the lamp in hall {number} was lit."}
+            body = {"project": self.client.project, "documents": [document]}
+            try:
+                answer = self.client.request("POST", "/api/v1/ingest", json=body)
+            except httpx.HTTPError:
+                self.refused += 1
+                continue
+            if answer.is_success:
+                self.acknowledged.append(document["id"])
+            else:
+                self.refused += 1
+
+    def stop(self) -> None:
+        self._stopped.set()
