@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from knowledgebeast_operator import runbooks
-from knowledgebeast_operator.actions.execute import Executor
 from knowledgebeast_operator.cluster import kinds
 from knowledgebeast_operator.cluster.client import Cluster
 from knowledgebeast_operator.cluster.kinds import Kind
@@ -23,7 +22,7 @@ from knowledgebeast_operator.settings import Settings
 from knowledgebeast_operator.signals.gather import Sources, Target
 from knowledgebeast_operator.signals.prometheus import Prometheus
 
-WATCHED: Final = (kinds.KNOWLEDGE_BEAST, kinds.POD, *kinds.OPERANDS, kinds.INCIDENT)
+WATCHED: Final = (kinds.KNOWLEDGE_BEAST, kinds.POD, *kinds.OPERANDS, kinds.INCIDENT, kinds.INCIDENT_APPROVAL)
 """Watched in every served namespace; nodes are watched cluster-wide."""
 
 
@@ -67,7 +66,7 @@ class Dependencies:
         shell = Shell(
             cluster=self.cluster,
             sources=Sources(indexes, self._targets, watchdog.is_fresh),
-            executor=Executor(self.cluster, self.leadership),
+            leadership=self.leadership,
             events=EventRecorder(self.cluster, settings.identity),
             gauges=metrics.ObjectGauges(),
             runbooks=runbooks.load(),
@@ -98,8 +97,8 @@ class Dependencies:
     def _watches(self) -> list[tuple[Kind, str | None, str | None]]:
         namespaces = self.settings.watched_namespaces
         own: list[tuple[Kind, str | None, str | None]] = [
-            (kind, namespace, None if kind is kinds.KNOWLEDGE_BEAST else NAME_LABEL)
+            (kind, namespace, None if kind in kinds.MADE_BY_PEOPLE else NAME_LABEL)
             for kind in WATCHED
             for namespace in namespaces
         ]
-        return [*own, (kinds.NODE, None, None)]
+        return [*own, (kinds.NODE, None, None), (kinds.STORAGE_CLASS, None, None)]

@@ -78,6 +78,11 @@ def _section(runbook: Runbook) -> Iterator[str]:
         ("healthyPeriod", limits.healthy_period),
     ):
         yield f"| `{field}` | {format_duration(value)} |"
+    for name, one in runbook.thresholds.items():
+        yield (
+            f"| `thresholds.{name}`: {one.description} | {one.default:g} {one.unit} "
+            f"({one.minimum:g} to {one.maximum:g}) |"
+        )
 
 
 def _headings(runbook: Runbook) -> Iterator[tuple[str, str]]:

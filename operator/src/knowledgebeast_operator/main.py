@@ -12,13 +12,16 @@ from typing import Any
 import kopf
 
 from knowledgebeast_operator.cluster import kinds
+from knowledgebeast_operator.cluster.approvals import read_approval
 from knowledgebeast_operator.cluster.client import Json
 from knowledgebeast_operator.cluster.kinds import Kind
-from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, Meta
+from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, LiveStorageClass, Meta
 from knowledgebeast_operator.cluster.watched import Indexes, Key, Watched, key_of
+from knowledgebeast_operator.core.approvals import Approval
 from knowledgebeast_operator.custom_resource import FINALIZER, GROUP
 from knowledgebeast_operator.custom_resource.names import NAME_LABEL
 from knowledgebeast_operator.dependencies import Dependencies
+from knowledgebeast_operator.record.incident_body import subject_name
 
 OWNED = {NAME_LABEL: kopf.PRESENT}
 """Objects that belong to a KnowledgeBeast."""
@@ -52,7 +55,7 @@ async def configure(settings: kopf.OperatorSettings, memo: Any, **indexes: Any) 
     settings.networking.error_backoffs = EndlessBackoffs()  # pyright: ignore[reportAttributeAccessIssue]
     settings.background.instant_exit_timeout = 1.0  # a daemon ends within a moment, so a deletion needs one round only
     settings.process.ultimate_exiting_timeout = 60
-    for kind in (kinds.POD, *kinds.OPERANDS, kinds.INCIDENT):
+    for kind in (kinds.POD, *kinds.OPERANDS):
         settings.watching.label_selectors[kind.resource] = NAME_LABEL
     dependencies: Dependencies = memo.dependencies
     dependencies.start(Indexes(**{name: indexes[name] for name in Indexes.__slots__}))
@@ -86,11 +89,25 @@ async def nodes(body: kopf.Body, **_: Any) -> dict[Key, Watched[LiveNode]]:
     return {("", ""): Watched(kinds.NODE, live.metadata, live)}
 
 
-@kopf.index(*kinds.INCIDENT.resource, labels=OWNED)
+@kopf.index(*kinds.STORAGE_CLASS.resource)
+async def storage_classes(body: kopf.Body, **_: Any) -> dict[Key, Watched[LiveStorageClass]]:
+    """All classes of volumes: which of them can grow."""
+    live = LiveStorageClass.model_validate(dict(body))
+    return {("", ""): Watched(kinds.STORAGE_CLASS, live.metadata, live)}
+
+
+@kopf.index(*kinds.INCIDENT.resource)
 async def incidents(body: kopf.Body, **_: Any) -> dict[Key, Watched[Json]]:
-    """Their Incidents."""
+    """Their Incidents, those that people make included."""
     meta = Meta.model_validate(body["metadata"])
-    return {key_of(meta): Watched(kinds.INCIDENT, meta, dict(body))}
+    return {(meta.namespace, subject_name(body)): Watched(kinds.INCIDENT, meta, dict(body))}
+
+
+@kopf.index(*kinds.INCIDENT_APPROVAL.resource)
+async def approvals(body: kopf.Body, **_: Any) -> dict[Key, Watched[Approval]]:
+    """What people have allowed, by namespace."""
+    meta, approval = Meta.model_validate(body["metadata"]), read_approval(body)
+    return {(meta.namespace, ""): Watched(kinds.INCIDENT_APPROVAL, meta, approval)} if approval is not None else {}
 
 
 async def operands(body: kopf.Body, param: Any = None, **_: Any) -> dict[Key, Watched[LiveOperand]]:
@@ -108,6 +125,19 @@ for operand_kind in kinds.OPERANDS:
 async def wake_for_pod(meta: kopf.Meta, memo: Any, **_: Any) -> None:
     """A pod that comes, goes or changes is looked at now."""
     memo.dependencies.wakeups.wake((str(meta.namespace), meta.labels[NAME_LABEL]))
+
+
+@kopf.on.event(*kinds.INCIDENT.resource)
+async def wake_for_incident(event: kopf.RawEvent, body: kopf.Body, memo: Any, **_: Any) -> None:
+    """One that a person has made is looked at now; our own writes change nothing that is not known."""
+    if event["type"] == "ADDED":
+        memo.dependencies.wakeups.wake((str(body.metadata.namespace), subject_name(body)))
+
+
+@kopf.on.event(*kinds.INCIDENT_APPROVAL.resource)
+async def wake_for_approval(meta: kopf.Meta, memo: Any, **_: Any) -> None:
+    """Whoever waits for it in that namespace is looked at now."""
+    memo.dependencies.wakeups.wake_namespace(str(meta.namespace))
 
 
 @kopf.on.event(*kinds.KNOWLEDGE_BEAST.resource)
@@ -132,3 +162,5 @@ async def operate(namespace: str | None, name: str, uid: str, memo: Any, stopped
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    if stopped.reason and kopf.DaemonStoppingReason.RESOURCE_DELETED in stopped.reason:
+        await dependencies.loop.farewell((namespace or "", name))

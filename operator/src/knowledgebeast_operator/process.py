@@ -10,7 +10,7 @@ from prometheus_client import start_http_server
 
 from knowledgebeast_operator import runbooks
 from knowledgebeast_operator.cluster.client import Cluster
-from knowledgebeast_operator.cluster.kinds import NODE
+from knowledgebeast_operator.cluster.kinds import NODE, STORAGE_CLASS
 from knowledgebeast_operator.custom_resource import FIELD_MANAGER
 from knowledgebeast_operator.dependencies import WATCHED, Dependencies
 from knowledgebeast_operator.health import Health
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 async def run(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT. Metrics and liveness are served from the start, by a standby too."""
-    metrics.register(runbooks.load(), [kind.plural for kind in (*WATCHED, NODE)])
+    metrics.register(runbooks.load(), [kind.plural for kind in (*WATCHED, NODE, STORAGE_CLASS)])
     server, _ = start_http_server(settings.metrics_port, settings.bind_address)
     health = Health()
     await health.start(settings.bind_address, settings.liveness_port)

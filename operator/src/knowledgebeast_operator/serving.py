@@ -26,6 +26,9 @@ JITTER: Final = 0.1
 SHORTEST_SECONDS: Final = 0.2
 """Between two ticks, whatever happens meanwhile: a pod that starts has many events in one second."""
 
+FAREWELL_SECONDS: Final = 5.0
+"""For closing the Incidents of a deleted object; less than what kopf leaves a daemon to end."""
+
 
 @dataclass(slots=True)
 class Wakeups:
@@ -42,6 +45,12 @@ class Wakeups:
         """Something happened to one of its pods."""
         if key in self._events:
             self._events[key].set()
+
+    def wake_namespace(self, namespace: str) -> None:
+        """Something happened that may concern any object of the namespace."""
+        for key in list(self._events):
+            if key[0] == namespace:
+                self.wake(key)
 
     def wake_when_asked(self, key: Key, generation: object, annotations: Mapping[str, str]) -> None:
         """The object itself changed. Only what people ask for counts: our own status would wake us for ever."""
@@ -78,6 +87,18 @@ class ObjectLoop:
         finally:
             self.wakeups.forget(key)
             self.shell.gauges.forget(uid)
+
+    async def farewell(self, key: Key) -> None:
+        """Closes the Incidents of an object that is being deleted. A failure must not hold the deletion up."""
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                while True:
+                    try:
+                        return await Reconciler(self.shell).farewell(key)
+                    except ClaimLost:  # the watch has not yet shown what the last tick wrote
+                        await asyncio.sleep(SHORTEST_SECONDS)
+        except (ClusterError, ClusterUnreachable, TimeoutError) as error:
+            logger.warning("%s/%s: its Incidents could not be closed: %s", *key, error)
 
     async def _rest(self, wakeup: asyncio.Event) -> None:
         """Until the next tick is due, or something happens."""

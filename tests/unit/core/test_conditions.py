@@ -65,14 +65,17 @@ def conditions(of: Overview, previous: tuple[Condition, ...] = ()) -> dict[str, 
     return {c.type: (str(c.status), c.reason) for c in object_conditions(of, previous)}
 
 
-NAMES = {"Ready", "Degraded", "SignalsAvailable", "RemediationAllowed", "Reconciling", "Stalled", "ChromaUnreachable"}
+NAMES = {
+    *("Ready", "Degraded", "SignalsAvailable", "RemediationAllowed", "Reconciling", "Stalled", "RestoreBlocked"),
+    "ChromaUnreachable",
+}
 
 
 def test_every_condition_is_there_from_the_first_visit() -> None:
     first = conditions(overview(operands=Operands(is_applied=None, desired_service_pods=2), is_assessed=False))
     assert set(first) == NAMES
     assert {name for name, (status, _) in first.items() if status == "Unknown"} == {
-        "Ready", "SignalsAvailable", "RemediationAllowed", "ChromaUnreachable",
+        "Ready", "SignalsAvailable", "RemediationAllowed", "RestoreBlocked", "ChromaUnreachable",
     }  # fmt: skip
 
 
@@ -84,8 +87,15 @@ def test_a_healthy_object() -> None:
         "RemediationAllowed": ("True", "Allowed"),
         "Reconciling": ("False", "UpToDate"),
         "Stalled": ("False", "NoHumanNeeded"),
+        "RestoreBlocked": ("False", "NotBlocked"),
         "ChromaUnreachable": ("False", "NotDetected"),
     }
+
+
+def test_the_condition_of_an_incident_that_is_not_there_says_nothing_that_changes() -> None:
+    first, later = (object_conditions(overview(facts(error_ratio=Known(ratio, NOW)))) for ratio in (0.0, 0.001))
+    assert first == later
+    assert next(item.message for item in first if item.type == "ChromaUnreachable") == "Chroma answers."
 
 
 UNREADY = Known((pod("demo-a", is_ready=False),), NOW)

@@ -41,7 +41,7 @@ from knowledgebeast_operator.core.decision import (
     Wait,
 )
 from knowledgebeast_operator.core.facts import Facts, Known, OwnWork
-from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Journal, Outcome
+from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Journal, Outcome, Severity
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.situation import Situation
 
@@ -52,6 +52,9 @@ NO_IMAGE = facts(
 )
 RESTARTED = chroma(pod(uid="uid-chroma-2"))
 ROLLOUT = OwnWork("Rollout", "chroma", "StatefulSet demo-chroma is being rolled out", NOW - A_MINUTE)
+
+
+CAUSE = incident(name="demo-database-corruption-0001", runbook="DatabaseCorruption")
 
 
 def escalated(reason: str) -> Escalation:
@@ -120,6 +123,12 @@ def test_an_incident_says_since_when_it_was_bad_and_what_was_measured() -> None:
     assert [evidence.signal for evidence in decision.evidence] == ["kb_chroma_breaker_state", "kb_canary_success_ratio"]
 
 
+def test_an_incident_that_another_explains_names_it() -> None:
+    decision = decide(situation(DOWN, others=(CAUSE,)))
+    assert isinstance(decision, Open)
+    assert decision.caused_by == CAUSE.name
+
+
 def test_a_hold_says_when_it_ends() -> None:
     decision = decide(situation(facts(chroma_up=False, down_for=seconds(20))))
     assert isinstance(decision, Wait)
@@ -171,6 +180,23 @@ REMEDY: dict[str, Row] = {
     ),
     "paused_beats_dry_run": (
         situation(DOWN, incident=incident(), policy=policy(mode="DryRun", pause_annotation="x")), Blocked, "Paused",
+    ),
+    "a_damaged_database_explains_it": (
+        situation(DOWN, incident=incident(), others=(CAUSE,)), Wait, "ExplainedByCause",
+    ),
+    "a_cause_that_is_over_explains_nothing": (
+        situation(DOWN, incident=incident(), others=(CAUSE.model_copy(update={"resolved_at": NOW}),)), Begin, "",
+    ),
+    "a_cause_that_does_not_end_explains_nothing": (
+        situation(DOWN, incident=incident(), others=(CAUSE.model_copy(update={"opened_at": NOW - minutes(15)}),)),
+        Begin, "",
+    ),
+    "a_less_severe_cause_explains_nothing": (
+        situation(DOWN, incident=incident(), others=(CAUSE.model_copy(update={"severity": Severity.P1}),)), Begin, "",
+    ),
+    "an_incident_that_explains_others_only": (
+        situation(DOWN, incident=incident(), others=(CAUSE.model_copy(update={"runbook": "CacheHitRatioDrop"}),)),
+        Begin, "",
     ),
     "our_own_work_is_in_progress": (
         situation(replace(DOWN, own_work=(ROLLOUT,)), incident=incident()), Wait, "OwnWork",

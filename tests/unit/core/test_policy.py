@@ -1,12 +1,13 @@
 """What an object allows, and what cannot be honoured."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from kb_facts import NOW, SCRAPE, minutes, policy, seconds
 from knowledgebeast_operator.core.policy import Policy
-from knowledgebeast_operator.core.runbook import Mode, Runbook
+from knowledgebeast_operator.core.runbook import Mode, Runbook, Threshold
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
 from knowledgebeast_operator.custom_resource.names import RESUME_ANNOTATION
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
@@ -125,3 +126,18 @@ def test_problems_of_the_object() -> None:
         f"metadata.annotations[{RESUME_ANNOTATION}]",
     }
     assert "ChromaUnreachable" in found["spec.remediation.runbooks[Nonsense]"]
+
+
+LATENCY = replace(RUNBOOK, thresholds={"p99Milliseconds": Threshold(500, 10, 60_000, "ms", "P99.")})
+
+
+def test_a_threshold_is_the_runbooks_or_the_objects() -> None:
+    assert Policy().limits(LATENCY, SCRAPE).threshold("p99Milliseconds") == 500
+    assert (
+        runbook_policy(thresholds={"p99Milliseconds": 200}).limits(LATENCY, SCRAPE).threshold("p99Milliseconds") == 200
+    )
+
+
+@pytest.mark.parametrize("thresholds", [{"p98Milliseconds": 200}, {"p99Milliseconds": 5}])
+def test_a_threshold_that_the_runbook_cannot_use_stops_it_and_is_reported(thresholds: dict[str, float]) -> None:
+    assert problems(runbook_policy(thresholds=thresholds), runbook=LATENCY) == list(thresholds)

@@ -61,9 +61,13 @@ def test_children_of_the_longest_name_are_still_labels(name: str) -> None:
     children = [
         names.chroma_name(name) + "-1234567890",
         names.service_account_name(name),
+        names.admin_name(name),
         names.settings_name(name),
         names.overlays_name(name),
         names.claim_name(name, names.DATABASE),
+        # A CronJob's Jobs carry eleven more characters, their pods six beyond these.
+        *(names.cron_job_name(name, task) + "-12345678-12345" for task in ("backup", "check", "drill", "warm")),
+        names.bootstrap_job_name(name),
         names.chroma_pod_name(name),
     ]
     assert [child for child in children if not DNS_LABEL.fullmatch(child)] == []

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -14,12 +15,29 @@ EVERYTHING = {
     ("NetworkPolicy", "demo-service"),
     ("NetworkPolicy", "demo-chroma"),
     ("PersistentVolumeClaim", "demo-database"),
+    ("PersistentVolumeClaim", "demo-backups"),
     ("PersistentVolumeClaim", "demo-chroma"),
     ("Service", "demo"),
     ("Service", "demo-chroma"),
+    ("Service", "demo-admin"),
     ("StatefulSet", "demo-chroma"),
     ("Deployment", "demo"),
+    ("CronJob", "demo-backup"),
+    ("CronJob", "demo-check"),
+    ("CronJob", "demo-drill"),
+    ("CronJob", "demo-warm"),
+    ("CronJob", "demo-clean"),
 }
+
+RUN_THE_SERVICE = {
+    ("Deployment", "demo"),
+    ("CronJob", "demo-backup"),
+    ("CronJob", "demo-check"),
+    ("CronJob", "demo-drill"),
+    ("CronJob", "demo-warm"),
+    ("CronJob", "demo-clean"),
+}
+"""Whose pods have the database's volume mounted."""
 
 
 def test_these_objects_and_no_others_are_built() -> None:
@@ -27,9 +45,23 @@ def test_these_objects_and_no_others_are_built() -> None:
 
 
 def test_what_others_refer_to_comes_before_the_workloads() -> None:
-    kinds = [kind for kind, _ in operands()]
-    assert kinds[-2:] == ["StatefulSet", "Deployment"]
-    assert max(kinds.index(kind) for kind in set(kinds) - {"StatefulSet", "Deployment"}) < len(kinds) - 2
+    kinds, workloads = [kind for kind, _ in operands()], ["StatefulSet", "Deployment", "CronJob"]
+    assert list(dict.fromkeys(kinds))[-3:] == workloads
+
+
+def test_while_the_database_is_filled_nothing_exists_that_would_use_it() -> None:
+    kb = knowledge_beast()
+    built = build(kb, replace(effective(kb, default_image="i"), is_bootstrapping=True))
+    assert EVERYTHING - {(str(one["kind"]), str(at(one, "metadata", "name"))) for one in built} == RUN_THE_SERVICE
+
+
+def test_behind_a_fence_no_service_pod_runs_and_no_scheduled_task_starts() -> None:
+    kb = knowledge_beast()
+    built = build(kb, replace(effective(kb, default_image="i"), is_fenced=True))
+    by_kind = {str(one["kind"]): one for one in built}
+    assert at(by_kind["Deployment"], "spec", "replicas") == 0
+    assert [at(one, "spec", "suspend") for one in built if one["kind"] == "CronJob"] == [True] * 5
+    assert at(by_kind["StatefulSet"], "spec", "replicas") == 1
 
 
 def test_building_twice_gives_the_same() -> None:
@@ -43,7 +75,7 @@ def test_every_object_is_labelled_and_in_the_objects_namespace(key: tuple[str, s
     assert at(metadata, "labels", "knowledgebeast.io/name") == "demo"
     assert at(metadata, "labels", "app.kubernetes.io/instance") == "demo"
     assert at(metadata, "labels", "app.kubernetes.io/managed-by") == "knowledgebeast-operator"
-    assert at(metadata, "labels", "app.kubernetes.io/component") in {"service", "chroma"}
+    assert at(metadata, "labels", "app.kubernetes.io/component") in {"service", "chroma", "maintenance"}
 
 
 def owned(deletion_policy: str) -> set[tuple[str, str]]:
@@ -86,12 +118,18 @@ def hashes(spec: dict[str, object]) -> dict[tuple[str, str], object]:
     [
         pytest.param({}, set[tuple[str, str]](), id="an empty spec is the default"),
         pytest.param({"service": {"replicas": 3}}, {("Deployment", "demo")}, id="replicas"),
-        pytest.param(
-            {"service": {"image": "other:2"}}, {("Deployment", "demo"), ("StatefulSet", "demo-chroma")}, id="image"
-        ),
+        pytest.param({"service": {"image": "other:2"}}, {*RUN_THE_SERVICE, ("StatefulSet", "demo-chroma")}, id="image"),
         pytest.param({"cache": {"queryEntries": 5}}, {("ConfigMap", "demo-settings")}, id="a cache size"),
         pytest.param(
             {"chroma": {"storage": {"size": "20Gi"}}}, {("PersistentVolumeClaim", "demo-chroma")}, id="a size"
+        ),
+        pytest.param(
+            {"database": {"backup": {"keepDays": 3}}},
+            {("CronJob", "demo-backup"), ("CronJob", "demo-clean")},
+            id="keeping backups",
+        ),
+        pytest.param(
+            {"database": {"integrityCheckSchedule": "0 * * * *"}}, {("CronJob", "demo-check")}, id="a schedule"
         ),
         pytest.param({"remediation": {"mode": "DryRun"}}, set[tuple[str, str]](), id="remediation"),
     ],

@@ -6,13 +6,16 @@ import pytest
 from knowledgebeast_operator.operands import Manifest, effective
 from knowledgebeast_operator.operands.maintenance import (
     Anywhere,
+    BesideObjects,
     BesidePods,
     MaintenanceTask,
     OnNode,
     Placement,
     job,
 )
-from operand_objects import at, knowledge_beast
+from operand_objects import at, knowledge_beast, operands, selects
+
+REQUIRED = ("podAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
 
 ATTEMPT = "demo-database-corruption-0001-1"
 
@@ -21,6 +24,20 @@ def built(task: MaintenanceTask | None = None, placement: Placement | None = Non
     kb = knowledge_beast()
     chosen = task or MaintenanceTask(attempt_id=ATTEMPT, task="check", arguments=("--full",))
     return job(kb, effective(kb, default_image="i"), chosen, placement or BesidePods())
+
+
+def container(manifest: Manifest) -> object:
+    return at(manifest, "spec", "template", "spec", "containers", 0)
+
+
+def has_pods(manifest: Manifest) -> bool:
+    return manifest["kind"] in {"Deployment", "StatefulSet", "CronJob"}
+
+
+def labels_of(manifest: Manifest) -> dict[str, str]:
+    """The labels of the pods of a workload."""
+    spec = at(manifest, "spec", "jobTemplate", "spec") if manifest["kind"] == "CronJob" else at(manifest, "spec")
+    return cast("dict[str, str]", at(spec, "template", "metadata", "labels"))
 
 
 def test_the_job_is_named_after_its_attempt_so_that_a_repeat_changes_nothing() -> None:
@@ -39,22 +56,51 @@ def test_the_command_is_words_and_never_a_shell_line() -> None:
     assert "args" not in cast("dict[str, object]", container)
 
 
-@pytest.mark.parametrize(("volume", "component"), [("database", "service"), ("chroma", "chroma")])
-def test_while_pods_run_the_job_goes_to_the_node_of_those_that_mount_the_volume(volume: str, component: str) -> None:
-    manifest = built(MaintenanceTask(attempt_id=ATTEMPT, task="check", volume=volume))
-    terms = at(
-        manifest,
-        "spec",
-        "template",
-        "spec",
-        "affinity",
-        "podAffinity",
-        "requiredDuringSchedulingIgnoredDuringExecution",
+@pytest.mark.parametrize(("volume", "workload"), [("database", "demo"), ("chroma", "demo-chroma")])
+def test_a_job_goes_to_the_node_of_the_pods_that_mount_the_volume(volume: str, workload: str) -> None:
+    pod = at(built(MaintenanceTask(attempt_id=ATTEMPT, task="check", volume=volume)), "spec", "template")
+    others = {name: labels_of(manifest) for (_, name), manifest in operands().items() if has_pods(manifest)}
+    wanted = at(pod, "spec", "affinity", *REQUIRED, 0, "labelSelector")
+    assert [name for name, labels in others.items() if selects(wanted, labels)] == (
+        [workload]
+        if volume == "chroma"
+        else [workload, "demo-backup", "demo-check", "demo-drill", "demo-warm", "demo-clean"]
     )
-    assert at(terms, 0, "labelSelector", "matchLabels", "app.kubernetes.io/component") == component
-    assert at(manifest, "spec", "template", "spec", "volumes", 0, "persistentVolumeClaim") == {
-        "claimName": f"demo-{volume}"
+    assert at(pod, "spec", "volumes", 0, "persistentVolumeClaim") == {"claimName": f"demo-{volume}"}
+
+
+def test_a_job_on_the_database_may_be_the_first_pod_anywhere() -> None:
+    """With a required affinity that it does not match itself it would wait for ever while no service pod runs."""
+    pod = at(built(), "spec", "template")
+    wanted = at(pod, "spec", "affinity", *REQUIRED, 0, "labelSelector")
+    assert selects(wanted, cast("dict[str, str]", at(pod, "metadata", "labels")))
+
+
+def test_a_job_on_chromas_volume_draws_no_service_pod_to_its_node() -> None:
+    task = MaintenanceTask(attempt_id=ATTEMPT, task="check", volume="chroma")
+    labels = cast("dict[str, str]", at(built(task), "spec", "template", "metadata", "labels"))
+    wanted = at(operands()["Deployment", "demo"], "spec", "template", "spec", "affinity", *REQUIRED, 0, "labelSelector")
+    assert not selects(wanted, labels)
+
+
+def test_a_job_that_mounts_a_claim_of_another_object_goes_to_its_pods_too() -> None:
+    wanted = at(built(placement=BesideObjects(("other",))), "spec", "template", "spec", "affinity", *REQUIRED, 0)
+    other = operands(name="other")["Deployment", "other"]
+    assert selects(at(wanted, "labelSelector"), labels_of(other))
+
+
+def test_a_task_on_the_database_has_the_backups_too_and_one_on_chroma_has_not() -> None:
+    mounts = {volume: built(MaintenanceTask(ATTEMPT, "check", volume=volume)) for volume in ("database", "chroma")}
+    shown = {
+        volume: [at(one, "mountPath") for one in cast("list[object]", at(container(manifest), "volumeMounts"))]
+        for volume, manifest in mounts.items()
     }
+    assert shown == {"database": ["/data", "/backups", "/tmp"], "chroma": ["/data", "/tmp"]}
+    assert {"name": "BACKUP_DIR", "value": "/backups"} in cast("list[object]", at(container(built()), "env"))
+
+
+def test_a_task_that_dies_without_a_word_leaves_the_end_of_its_log() -> None:
+    assert at(container(built()), "terminationMessagePolicy") == "FallbackToLogsOnError"
 
 
 def test_without_pods_the_job_goes_to_the_recorded_node_through_the_scheduler() -> None:

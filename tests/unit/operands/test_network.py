@@ -13,6 +13,7 @@ SERVICE = {"knowledgebeast.io/name": "demo", "app.kubernetes.io/component": "ser
 CHROMA = {"knowledgebeast.io/name": "demo", "app.kubernetes.io/component": "chroma"}
 JOB = {"knowledgebeast.io/name": "demo", "app.kubernetes.io/component": "maintenance"}
 OTHER_SERVICE = {"knowledgebeast.io/name": "other", "app.kubernetes.io/component": "service"}
+OTHER_JOB = {"knowledgebeast.io/name": "other", "app.kubernetes.io/component": "maintenance"}
 STRANGER = {"app": "curl"}
 DNS = {"k8s-app": "kube-dns"}
 
@@ -57,7 +58,11 @@ def allowed(source: Labels, target: Labels, port: int) -> bool:
         pytest.param(STRANGER, CHROMA, 8000, False, id="a stranger does not reach Chroma"),
         pytest.param(SERVICE, CHROMA, 22, False, id="only Chroma's own port is open"),
         pytest.param(STRANGER, SERVICE, 8000, True, id="anybody may ask the service"),
-        pytest.param(STRANGER, SERVICE, 8001, False, id="another port of the service is closed"),
+        pytest.param(STRANGER, SERVICE, 8001, False, id="the admin port is closed to strangers"),
+        pytest.param(JOB, SERVICE, 8001, True, id="a maintenance Job reaches the admin port"),
+        pytest.param(OTHER_JOB, SERVICE, 8001, False, id="a Job of another object does not"),
+        pytest.param(SERVICE, SERVICE, 8001, False, id="nor does a service pod"),
+        pytest.param(STRANGER, SERVICE, 8002, False, id="another port of the service is closed"),
         pytest.param(SERVICE, DNS, 53, True, id="the service resolves names"),
         pytest.param(SERVICE, DNS, 1053, True, id="also where cluster DNS listens on a port of its own"),
         pytest.param(SERVICE, STRANGER, 443, False, id="the service calls nobody else"),

@@ -67,6 +67,18 @@ def container_violations(container: Json, pod_security: Json) -> Iterator[str]:
             yield f"has no {part} for cpu and memory"
 
 
+OF_AN_OBJECT = [
+    "demo",
+    "demo-chroma",
+    "demo-backup",
+    "demo-check",
+    "demo-drill",
+    "demo-warm",
+    "demo-clean",
+    "maintenance",
+]
+
+
 def all_pods() -> dict[str, Mapping[str, object]]:
     kb = knowledge_beast()
     task = MaintenanceTask(attempt_id="demo-x-0001-1", task="check")
@@ -77,18 +89,18 @@ def all_pods() -> dict[str, Mapping[str, object]]:
     )
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-chroma", "maintenance", "operator"])
+@pytest.mark.parametrize("name", [*OF_AN_OBJECT, "operator"])
 def test_a_pod_is_let_into_a_restricted_namespace(name: str) -> None:
     assert list(violations(all_pods()[name])) == []
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-chroma", "maintenance"])
+@pytest.mark.parametrize("name", OF_AN_OBJECT)
 def test_a_pod_of_an_object_has_no_token_for_the_api_server(name: str) -> None:
     assert all_pods()[name]["automountServiceAccountToken"] is False
 
 
 def test_all_pods_are_covered() -> None:
-    assert set(all_pods()) == {"demo", "demo-chroma", "maintenance", "operator"}
+    assert set(all_pods()) == {*OF_AN_OBJECT, "operator"}
 
 
 def _container(pod: Json) -> Json:

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from operand_objects import at, operands, pod_specs
+from operand_objects import at, operands, pod_specs, selects
 
 
 def deployment(spec: Mapping[str, object] | None = None) -> object:
@@ -35,6 +35,17 @@ def test_a_rollout_starts_a_new_pod_before_it_stops_an_old_one() -> None:
     }
 
 
+def test_a_canary_serves_for_a_while_before_the_next_pod_is_replaced() -> None:
+    spec = at(deployment({"rollout": {"canarySeconds": 300}}), "spec")
+    wait, deadline = at(spec, "minReadySeconds"), at(spec, "progressDeadlineSeconds")
+    assert wait == 300
+    assert isinstance(deadline, int)
+    assert deadline > 300  # or the API server refuses it, and every rollout would count as failed
+    without = at(deployment(), "spec")
+    assert isinstance(without, dict)
+    assert "minReadySeconds" not in without
+
+
 def test_a_stopping_pod_keeps_serving_until_nobody_asks_it() -> None:
     drain = int(environment()["DRAIN_SECONDS"])
     grace = at(deployment(), "spec", "template", "spec", "terminationGracePeriodSeconds")
@@ -55,14 +66,11 @@ def test_service_pods_go_to_the_node_of_the_other_service_pods() -> None:
         "podAffinity",
         "requiredDuringSchedulingIgnoredDuringExecution",
     )
-    assert terms == [
-        {
-            "labelSelector": {
-                "matchLabels": {"knowledgebeast.io/name": "demo", "app.kubernetes.io/component": "service"}
-            },
-            "topologyKey": "kubernetes.io/hostname",
-        }
-    ]
+    assert at(terms, 0, "topologyKey") == "kubernetes.io/hostname"
+    # An old pod of a rollout has to be found by a new one, whatever labels came with a later version.
+    first_version = {"knowledgebeast.io/name": "demo", "app.kubernetes.io/component": "service"}
+    assert selects(at(terms, 0, "labelSelector"), first_version)
+    assert not selects(at(terms, 0, "labelSelector"), first_version | {"knowledgebeast.io/name": "other"})
 
 
 def test_a_pod_matches_its_own_affinity_or_the_first_one_could_never_start() -> None:
@@ -76,9 +84,8 @@ def test_a_pod_matches_its_own_affinity_or_the_first_one_could_never_start() -> 
         "requiredDuringSchedulingIgnoredDuringExecution",
         0,
     )
-    wanted = cast("dict[str, str]", at(term, "labelSelector", "matchLabels"))
     labels = cast("dict[str, str]", at(deployment(), "spec", "template", "metadata", "labels"))
-    assert wanted.items() <= labels.items()
+    assert selects(at(term, "labelSelector"), labels)
 
 
 @pytest.mark.parametrize("manifest", [deployment(), stateful_set()])
@@ -96,6 +103,7 @@ def test_settings_are_not_in_the_pod_template() -> None:
         "service": {
             "config": {
                 "rateLimitPerMinute": 1,
+                "trustedProxies": 1,
                 "maxDocumentSizeMB": 2,
                 "chromaProbeIntervalSeconds": 3,
                 "chromaTimeoutSeconds": 0.5,
@@ -108,6 +116,7 @@ def test_settings_are_not_in_the_pod_template() -> None:
     assert deployment(tuned) == deployment()
     assert settings(tuned) == {
         "RATE_LIMIT_PER_MINUTE": 1,
+        "TRUSTED_PROXIES": 1,
         "MAX_DOCUMENT_SIZE_MB": 2,
         "CHROMA_PROBE_INTERVAL_SECONDS": 3,
         "CHROMA_TIMEOUT_SECONDS": 0.5,
@@ -128,6 +137,24 @@ def test_the_settings_are_mounted_where_the_service_looks_for_them() -> None:
     }
     assert at(volumes["settings"], "configMap", "name") == "demo-settings"
     assert environment()["SETTINGS_FILE"] == f"{mounts['settings']}/settings.json"
+
+
+def test_the_keys_are_mounted_read_only_where_the_service_looks_for_them() -> None:
+    spec = {"service": {"apiKeysSecretRef": {"name": "team-keys"}}}
+    pod = at(deployment(spec), "spec", "template", "spec")
+    (volume,) = [one for one in cast("list[object]", at(pod, "volumes")) if at(one, "name") == "api-keys"]
+    mounts = cast("list[dict[str, object]]", at(pod, "containers", 0, "volumeMounts"))
+    (mount,) = [one for one in mounts if one["name"] == "api-keys"]
+    assert at(volume, "secret", "secretName") == "team-keys"
+    assert "optional" not in cast("dict[str, object]", at(volume, "secret"))
+    assert mount["readOnly"] is True
+    path = at(volume, "secret", "items", 0, "path")
+    assert environment(spec)["API_KEYS_FILE"] == f"{mount['mountPath']}/{path}"
+
+
+def test_without_a_secret_there_are_no_keys() -> None:
+    assert "API_KEYS_FILE" not in environment()
+    assert "secret" not in str(at(deployment(), "spec", "template", "spec", "volumes"))
 
 
 # What the owner adds
@@ -151,6 +178,16 @@ def test_added_labels_and_annotations_do_not_displace_the_operators_own() -> Non
     metadata = at(deployment({"service": {"podTemplate": template}}), "spec", "template", "metadata")
     assert (at(metadata, "labels", "team"), at(metadata, "labels", "knowledgebeast.io/name")) == ("search", "demo")
     assert (at(metadata, "annotations", "note"), at(metadata, "annotations", "prometheus.io/port")) == ("x", "8000")
+
+
+def test_pods_bear_the_digest_of_the_template_they_were_made_with() -> None:
+    def digest(template: Mapping[str, object]) -> object:
+        metadata = at(deployment({"service": {"podTemplate": template}}), "spec", "template", "metadata")
+        return at(metadata, "annotations", "knowledgebeast.io/pod-template-digest")
+
+    labels = {"team": "search", "tier": "1"}
+    assert digest({"labels": labels}) == digest({"labels": dict(reversed(labels.items()))})
+    assert len({digest({}), digest({"labels": labels}), digest({"env": [{"name": "A", "value": "b"}]})}) == 3
 
 
 def test_added_variables_do_not_displace_the_operators_own() -> None:
@@ -212,6 +249,13 @@ def test_chroma_and_the_service_find_each_other() -> None:
     service = operands()["Service", "demo-chroma"]
     port = at(service, "spec", "ports", 0, "port")
     assert environment()["CHROMA_URL"] == f"http://{at(service, 'metadata', 'name')}:{port}"
+
+
+def test_model_device_and_backend_of_the_spec_reach_the_service() -> None:
+    assert (environment()["EMBEDDING_DEVICE"], environment()["EMBEDDING_BACKEND"]) == ("auto", "auto")
+    asked = environment({"embedding": {"model": "other/model", "device": "cuda", "backend": "fp32"}})
+    assert (asked["EMBEDDING_MODEL"], asked["EMBEDDING_DEVICE"]) == ("other/model", "cuda")
+    assert asked["EMBEDDING_BACKEND"] == "fp32"
 
 
 @pytest.mark.parametrize(("service", "workload"), [("demo", "Deployment"), ("demo-chroma", "StatefulSet")])

@@ -34,8 +34,11 @@ from kb_facts import (
     unknown,
     waiting,
 )
-from knowledgebeast_operator.core.facts import Facts, Known, PerPod, Pod, Sample, Unknown
-from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal
+from knowledgebeast_operator.core.actions import PutFields, RunTask, SetFields, Target
+from knowledgebeast_operator.core.facts import Facts, Known, PerPod, Pod, Row, Sample, Unknown, Volume
+from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome, TaskReport
+from knowledgebeast_operator.core.network import Difference, Network
+from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays
 from knowledgebeast_operator.core.runbook import (
     Applicable,
     Detected,
@@ -45,12 +48,13 @@ from knowledgebeast_operator.core.runbook import (
     Pause,
     Undetermined,
 )
+from knowledgebeast_operator.custom_resource import Spec
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
 Changes: TypeAlias = Mapping[str, object]
 
 LIMITS = RUNBOOK.limits
-RESTART = RUNBOOK.options[0]
+RESTART, REPAIR, REBUILD, RAISE = RUNBOOK.options
 
 
 def one_pod_each(a: float, b: float, *, since: timedelta = A_MINUTE) -> Known[PerPod]:
@@ -519,3 +523,343 @@ def test_every_pod_is_asked() -> None:
     both = {name: changing(CLOSED, OPEN, since=minutes(1)) for name in ("demo-a", "demo-b")}
     at = replace(at, breaker_state=Known(both, NOW))
     assert isinstance(RUNBOOK.diagnose(at, LIMITS), Undetermined)
+
+
+SERVICE = Target(kind="Service", name="demo-chroma", uid="uid-service")
+CHANGED = Difference(
+    SERVICE,
+    '{"spec": {"selector": {"app": null}}}',
+    '{"spec": {"selector": {"app": "old"}}}',
+    "Service demo-chroma was changed by kubectl-edit: spec.selector is one instead of another.",
+)
+PUT = PutFields(target=SERVICE, patch=CHANGED.patch)
+REPAIRED = attempt(option="RepairNetwork", action=PUT, acted=NOW - minutes(1), before=(error_ratio(0.0),))
+REPAIRED_LONG_AGO = attempt(option="RepairNetwork", action=PUT, acted=NOW - minutes(10), before=(error_ratio(0.0),))
+
+
+def network(*differences: Difference, endpoints: int = 1) -> Known[Network]:
+    return Known(Network(differences, endpoints), NOW)
+
+
+def tried(outcome: Outcome) -> Journal:
+    ended = REPAIRED_LONG_AGO.model_copy(update={"finished": NOW - minutes(5), "outcome": outcome})
+    return Journal(attempts=(ended,))
+
+
+NOT_READY = chroma(pod(is_ready=False))
+CHOICES: dict[str, tuple[Changes, Journal, str, str]] = {
+    # what is seen, what was tried, which option fits, what the other one says
+    "a_changed_service_behind_a_ready_pod": ({"network": network(CHANGED)}, Journal(), "2B", "changed by kubectl-edit"),
+    "nothing_was_changed": ({"network": network()}, Journal(), "2A", "policies are as they should be"),
+    "nobody_is_behind_the_service_because_the_pod_is_not_ready": (
+        {"network": network(endpoints=0), "chroma_pods": NOT_READY}, Journal(), "2A", "its pod is not ready",
+    ),
+    "a_changed_service_of_a_pod_that_is_not_ready": (
+        {"network": network(CHANGED), "chroma_pods": NOT_READY}, Journal(), "2A", "its pod is not ready",
+    ),
+    "the_cluster_puts_no_address_behind_the_service": (
+        {"network": network(endpoints=0)}, Journal(), "2A", "kube-controller-manager",
+    ),
+    "the_network_cannot_be_read": ({"network": unknown("network")}, Journal(), "2A", "network"),
+    "nobody_has_asked_for_the_network": ({}, Journal(), "2A", "Nobody has asked"),
+    "it_was_put_right_and_changed_again": (
+        {"network": network(CHANGED)}, tried(Outcome.SUCCESSFUL), "2B", "A restart of Chroma does not help",
+    ),
+    "it_was_put_right_in_vain": ({"network": network(CHANGED)}, tried(Outcome.UNDONE), "2A 2B", ""),
+    "no_image": (
+        {"chroma_pods": chroma(pod(is_ready=False, container=waiting("ErrImagePull", "403"))), "network": network()},
+        Journal(), "", "its pod is not ready",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "journal", "fits", "said"), CHOICES.values(), ids=CHOICES.keys())
+def test_the_network_or_the_pod(changes: Changes, journal: Journal, fits: str, said: str) -> None:
+    at = facts(chroma_up=False, **changes)  # type: ignore[arg-type]
+    diagnosis = RUNBOOK.diagnose(at, LIMITS)
+    assert isinstance(diagnosis, Detected)
+    answers = {option.code: option.consider(at, diagnosis, journal, LIMITS) for option in (RESTART, REPAIR)}
+    fitting = {code for code, answer in answers.items() if isinstance(answer, Applicable)}
+    assert fitting == set(fits.split())
+    refusals = [answer.message for answer in answers.values() if isinstance(answer, NotApplicable)]
+    assert any(said in message for message in refusals) or not said
+
+
+def test_what_was_there_can_be_put_back() -> None:
+    at = facts(chroma_up=False, network=network(CHANGED))
+    diagnosis = RUNBOOK.diagnose(at, LIMITS)
+    assert isinstance(diagnosis, Detected)
+    answer = REPAIR.consider(at, diagnosis, Journal(), LIMITS)
+    assert isinstance(answer, Applicable)
+    assert answer.action == PUT
+    assert answer.inverse == PutFields(target=SERVICE, patch=CHANGED.inverse)
+
+
+NETWORK_VERDICTS: dict[str, tuple[Changes, Attempt, Effect]] = {
+    "recovered": ({"network": network()}, REPAIRED, Effect.BETTER),
+    "the_fields_are_still_wrong": ({"network": network(CHANGED)}, REPAIRED, Effect.PENDING),
+    "the_fields_are_still_wrong_at_the_end": ({"network": network(CHANGED)}, REPAIRED_LONG_AGO, Effect.NO_CHANGE),
+    "another_object_is_wrong_and_chroma_answers": (
+        {"network": network(replace(CHANGED, target=SERVICE.model_copy(update={"uid": "uid-other"})))},
+        REPAIRED, Effect.BETTER,
+    ),
+    "nobody_is_behind_the_service_yet": ({"network": network(endpoints=0)}, REPAIRED, Effect.PENDING),
+    "canaries_still_fail_at_the_end": (
+        {"network": network(), "canary_success_ratio": per_pod(series(0.0))}, REPAIRED_LONG_AGO, Effect.NO_CHANGE,
+    ),
+    "more_answers_fail_than_before_at_the_end": (
+        {"network": network(), "error_ratio": Known(0.2, NOW)}, REPAIRED_LONG_AGO, Effect.WORSE,
+    ),
+    "the_network_cannot_be_read": ({"network": unknown("network")}, REPAIRED, Effect.UNKNOWN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "made", "effect"), NETWORK_VERDICTS.values(), ids=NETWORK_VERDICTS.keys())
+def test_verdict_on_the_network(changes: Changes, made: Attempt, effect: Effect) -> None:
+    assert REPAIR.verify(facts(**changes), made, LIMITS).effect is effect  # type: ignore[arg-type]
+
+
+def damaged(*, a: str = "", b: str = "", pods: str = "ab") -> Known[tuple[Row, ...]]:
+    """What each service pod says about the collections of `books` and `songs`."""
+    accused = {"a": a.split(), "b": b.split()}
+    rows = [
+        Row({"namespace": "ns", "pod": f"demo-{letter}", "project": name}, float(name in accused[letter]), NOW)
+        for letter in pods
+        for name in ("books", "songs")
+    ]
+    return Known(tuple(rows), NOW)
+
+
+def rebuild(project: str, **changes: object) -> Attempt:
+    target = Target(kind="PersistentVolumeClaim", name="demo-database", uid="uid-claim")
+    action = RunTask(target=target, task="rebuild-collection", arguments=("--project", project))
+    report = TaskReport(ok=True, message="`rebuild-collection` succeeded in 3 s.")
+    whole: dict[str, object] = {"option": "RebuildCollection", "action": action, "acted": NOW - minutes(1)}
+    return attempt(2, **(whole | {"report": report, "before": (error_ratio(0.0),)} | changes))
+
+
+def rows(fact: object) -> dict[str, object]:
+    return {"rows_by_name": {"collection_damaged": fact}}
+
+
+def ended(made: Attempt) -> Attempt:
+    update = {"started": NOW - minutes(9), "finished": NOW - minutes(4), "outcome": Outcome.FAILED}
+    return made.model_copy(update=update)
+
+
+RESTARTED_IN_VAIN = Journal(attempts=(failed(),))
+BOTH = rows(damaged(a="books songs", b="books songs"))
+REBUILDS: dict[str, tuple[Changes, Journal, str, str]] = {
+    # what is seen, what was done, whose collection is rebuilt, what 2D says where none is
+    "a_restart_has_not_helped": (rows(damaged(a="books", b="books")), RESTARTED_IN_VAIN, "books", ""),
+    "a_restart_has_helped_for_a_while": (
+        rows(damaged(a="books", b="books")), Journal(attempts=(failed(outcome=Outcome.SUCCESSFUL),)), "books", "",
+    ),
+    "nothing_was_restarted": (BOTH, Journal(), "", "A restart comes before a rebuild"),
+    "a_restart_long_ago_says_nothing": (
+        BOTH, Journal(attempts=(failed(ago=timedelta(hours=3)),)), "", "A restart comes before a rebuild",
+    ),
+    "a_restart_that_has_not_ended_says_nothing": (
+        BOTH, Journal(attempts=(failed(outcome=None, finished=None),)), "", "A restart comes before a rebuild",
+    ),
+    "a_restart_that_was_withdrawn_is_none": (
+        BOTH, Journal(attempts=(failed(outcome=Outcome.BLOCKED),)), "", "A restart comes before a rebuild",
+    ),
+    "one_after_the_other": (BOTH, Journal(attempts=(failed(), ended(rebuild("books")))), "songs", ""),
+    "all_were_rebuilt": (
+        BOTH, Journal(attempts=(failed(), ended(rebuild("books")), ended(rebuild("songs")))), "", "did not help",
+    ),
+    "pods_disagree_about_one": (rows(damaged(a="books songs", b="songs")), RESTARTED_IN_VAIN, "songs", ""),
+    "pods_disagree": (rows(damaged(a="books", b="songs")), RESTARTED_IN_VAIN, "", "accuses no single collection"),
+    "nobody_accuses_any": (rows(damaged()), RESTARTED_IN_VAIN, "", "accuses no single collection"),
+    "a_pod_that_is_not_heard_does_not_count": (rows(damaged(a="books", pods="a")), RESTARTED_IN_VAIN, "books", ""),
+    "no_pod_is_heard": (rows(damaged(pods="")), RESTARTED_IN_VAIN, "", "has no value of a ready service pod"),
+    "prometheus_does_not_say": (rows(unknown()), RESTARTED_IN_VAIN, "", "Which collection is damaged is unknown"),
+    "not_a_number_accuses_nobody": (
+        rows(Known((Row({"pod": "demo-a", "project": "books"}, math.nan, NOW),), NOW)),
+        RESTARTED_IN_VAIN, "", "accuses no single collection",
+    ),
+    "chroma_is_not_ready": (BOTH | {"chroma_pods": NOT_READY}, RESTARTED_IN_VAIN, "", "pod is not ready"),
+    "there_is_no_claim": (
+        BOTH | {"volumes": Known(dict[str, Volume](), NOW)}, RESTARTED_IN_VAIN, "", "The database has no claim yet",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "journal", "project", "said"), REBUILDS.values(), ids=REBUILDS.keys())
+def test_which_collection_is_rebuilt(changes: Changes, journal: Journal, project: str, said: str) -> None:
+    at = facts(chroma_up=False, network=network(), **changes)  # type: ignore[arg-type]
+    diagnosis = RUNBOOK.diagnose(at, LIMITS)
+    assert isinstance(diagnosis, Detected)
+    answer = REBUILD.consider(at, diagnosis, journal, LIMITS)
+    if project:
+        assert isinstance(answer, Applicable)
+        assert answer.action == rebuild(project).action
+        restart_instead = RESTART.consider(at, diagnosis, journal, LIMITS)
+        assert isinstance(restart_instead, NotApplicable)
+        assert project in restart_instead.message
+    else:
+        assert isinstance(answer, NotApplicable | Pause)
+        assert said in answer.message
+
+
+REBUILD_VERDICTS: dict[str, tuple[Changes, Attempt, Effect]] = {
+    "recovered": (rows(damaged()), rebuild("books"), Effect.BETTER),
+    "one_pod_still_accuses_it": (rows(damaged(a="books")), rebuild("books"), Effect.PENDING),
+    "all_still_accuse_it_at_the_end": (
+        rows(damaged(a="books", b="books")), rebuild("books", acted=NOW - minutes(10)), Effect.NO_CHANGE,
+    ),
+    "canaries_still_fail_at_the_end": (
+        rows(damaged()) | {"canary_success_ratio": per_pod(series(0.5))},
+        rebuild("books", acted=NOW - minutes(10)), Effect.NO_CHANGE,
+    ),
+    "another_collection_is_damaged_and_keeps_canaries_bad": (
+        rows(damaged(a="songs", b="songs")) | {"canary_success_ratio": per_pod(series(0.0))},
+        rebuild("books"), Effect.BETTER,
+    ),
+    "no_canary_has_asked_since": (
+        rows(damaged(a="songs", b="songs")) | {"canary_timestamp": per_pod(series(NOW.timestamp() - 60))},
+        rebuild("books"), Effect.PENDING,
+    ),
+    "prometheus_does_not_say": (rows(unknown()), rebuild("books"), Effect.UNKNOWN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "made", "effect"), REBUILD_VERDICTS.values(), ids=REBUILD_VERDICTS.keys())
+def test_verdict_on_a_rebuild(changes: Changes, made: Attempt, effect: Effect) -> None:
+    assert REBUILD.verify(facts(**changes), made, LIMITS).effect is effect  # type: ignore[arg-type]
+
+
+DOUBTS: dict[str, tuple[Changes, IncidentRecord, str | None, str]] = {
+    "a_rebuild_comes_first": (BOTH, incident(failed()), None, ""),
+    "a_rebuild_is_under_way": (BOTH, incident(failed(), rebuild("books", acted=None, report=None)), None, ""),
+    "a_rebuild_did_not_help": (
+        BOTH, incident(failed(), ended(rebuild("books"))), "IntegrityInDoubt", "A rebuild was tried for books.",
+    ),
+    "no_collection_is_accused": (rows(damaged()), incident(failed()), "IntegrityInDoubt", "No single collection"),
+    "it_is_unknown_which": (rows(unknown()), incident(failed()), "IntegrityInDoubt", "No single collection"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "record", "reason", "said"), DOUBTS.values(), ids=DOUBTS.keys())
+def test_integrity_is_in_doubt_when_no_rebuild_can_help(
+    changes: Changes, record: IncidentRecord, reason: str | None, said: str
+) -> None:
+    escalation = RUNBOOK.escalate(facts(chroma_up=False, **changes), record, LIMITS)  # type: ignore[arg-type]
+    assert (escalation.reason if escalation else None) == reason
+    assert escalation is None or said in escalation.message
+
+
+MIB = 1024**2
+LIMIT = "chroma.resources.limits.memory"
+OOM_KILLED = chroma(
+    pod(
+        is_ready=False,
+        container=waiting(
+            "CrashLoopBackOff",
+            "back-off",
+            restart_count=3,
+            last_exit_reason="OOMKilled",
+            last_finished_at=NOW - seconds(20),
+        ),
+    )
+)
+
+
+def node_memory(total: float, used: float, node: str = "node-1") -> dict[str, object]:
+    """What cAdvisor says of one node, in MiB."""
+    values = {"node_memory": total * MIB, "node_memory_used": used * MIB, "node_cpu_share": 0.5}
+    return {"rows_by_name": {name: Known((Row({"node": node}, value, NOW),), NOW) for name, value in values.items()}}
+
+
+def limit(asked: str, present: str | None = None) -> dict[str, object]:
+    spec = Spec.model_validate({"chroma": {"resources": {"limits": {"memory": asked}}}})
+    if present is None:
+        return {"spec": spec}
+    overlay = FieldOverlay(
+        incident="demo-chroma-unreachable-0001",
+        attempt="demo-chroma-unreachable-0001-1",
+        at=NOW,
+        runbook="ChromaUnreachable",
+        value=present,
+        instead_of=asked,
+    )
+    return {"spec": spec, "overlays": Overlays(fields={LIMIT: overlay})}
+
+
+ROOMY = node_memory(16384, 4096)
+RAISES: dict[str, tuple[Changes, str, str]] = {
+    # what is seen, the new limit, what is said where there is none
+    "half_as_much_again": ({"chroma_pods": OOM_KILLED} | limit("2Gi") | ROOMY, "3072Mi", ""),
+    "a_second_step_ends_at_twice_the_spec": (
+        {"chroma_pods": OOM_KILLED} | limit("2Gi", "3072Mi") | ROOMY, "4096Mi", "",
+    ),
+    "never_more_than_twice_the_spec": (
+        {"chroma_pods": OOM_KILLED} | limit("2Gi", "4096Mi") | ROOMY, "", "Its limit is 4096Mi already",
+    ),
+    "an_odd_limit": ({"chroma_pods": OOM_KILLED} | limit("333Mi") | ROOMY, "499Mi", ""),
+    "the_last_bit_of_room": ({"chroma_pods": OOM_KILLED} | limit("2Gi") | node_memory(10000, 7476), "3072Mi", ""),
+    "the_node_would_be_full": (
+        {"chroma_pods": OOM_KILLED} | limit("2Gi") | node_memory(10000, 7477), "", "no room for 3072Mi (1024 MiB more)",
+    ),
+    "another_node_says_nothing": (
+        {"chroma_pods": OOM_KILLED} | node_memory(16384, 4096, "node-2"), "", "node node-1",
+    ),
+    "nobody_has_asked_for_the_node": ({"chroma_pods": OOM_KILLED}, "", "Whether its node has room"),
+    "a_node_without_memory_is_not_believed": (
+        {"chroma_pods": OOM_KILLED} | node_memory(16384, math.nan), "", "node node-1",
+    ),
+    "it_crashes_for_another_reason": (
+        {"chroma_pods": chroma(pod(is_ready=False, container=waiting("CrashLoopBackOff", "back-off", restart_count=9)))}
+        | ROOMY, "", "not the reason",
+    ),
+    "it_hangs": ({"chroma_pods": NOT_READY} | ROOMY, "", "not the reason"),
+    "killed_for_memory_once": (
+        {"chroma_pods": chroma(pod(container=container(restart_count=1, last_exit_reason="OOMKilled")))} | ROOMY,
+        "", "not the reason",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "wanted", "said"), RAISES.values(), ids=RAISES.keys())
+def test_when_the_memory_limit_is_raised(changes: Changes, wanted: str, said: str) -> None:
+    at = facts(chroma_up=False, **changes)  # type: ignore[arg-type]
+    diagnosis = RUNBOOK.diagnose(at, LIMITS)
+    assert isinstance(diagnosis, Detected)
+    answer = RAISE.consider(at, diagnosis, Journal(), LIMITS)
+    if wanted:
+        assert isinstance(answer, Applicable)
+        assert isinstance(answer.action, SetFields)
+        assert answer.action.values == {LIMIT: wanted}
+        assert answer.action.target == Target(kind="KnowledgeBeast", name="demo", uid="uid-demo")
+        assert isinstance(RESTART.consider(at, diagnosis, Journal(), LIMITS), NotApplicable)
+    else:
+        assert isinstance(answer, NotApplicable)
+        assert said in answer.message
+
+
+RAISED = attempt(
+    option="RaiseMemoryLimit",
+    action=SetFields(target=Target(kind="KnowledgeBeast", name="demo", uid="uid-demo"), fields={LIMIT: '"3072Mi"'}),
+    acted=NOW - minutes(1),
+)
+RAISED_LONG_AGO = RAISED.model_copy(update={"acted": NOW - minutes(10)})
+SUCCESSOR = chroma(pod(uid="uid-chroma-2", created_at=NOW - seconds(50)))
+RAISE_VERDICTS: dict[str, tuple[Changes, Attempt, Effect]] = {
+    "recovered": ({"chroma_pods": SUCCESSOR}, RAISED, Effect.BETTER),
+    "a_pod_of_the_same_second_is_a_new_one": (
+        {"chroma_pods": chroma(pod(uid="uid-chroma-2", created_at=NOW - minutes(1)))},
+        RAISED.model_copy(update={"acted": NOW - seconds(59.5)}), Effect.BETTER,
+    ),
+    "the_old_pod_is_still_there": ({}, RAISED, Effect.PENDING),
+    "it_is_killed_again": ({"chroma_pods": OOM_KILLED}, RAISED_LONG_AGO, Effect.NO_CHANGE),
+    "canaries_still_fail_at_the_end": (
+        {"chroma_pods": SUCCESSOR, "canary_success_ratio": per_pod(series(0.0))}, RAISED_LONG_AGO, Effect.NO_CHANGE,
+    ),
+    "the_pods_cannot_be_listed": ({"chroma_pods": unknown("pods")}, RAISED, Effect.UNKNOWN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "made", "effect"), RAISE_VERDICTS.values(), ids=RAISE_VERDICTS.keys())
+def test_verdict_on_a_higher_limit(changes: Changes, made: Attempt, effect: Effect) -> None:
+    assert RAISE.verify(facts(**changes), made, LIMITS).effect is effect  # type: ignore[arg-type]

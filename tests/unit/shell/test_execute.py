@@ -7,8 +7,9 @@ from typing import cast
 import pytest
 
 from fake_cluster import FakeCluster
-from kb_facts import NOW
-from knowledgebeast_operator.actions.execute import Done, Executor, Result, Withheld
+from kb_facts import NOW, attempt, facts
+from knowledgebeast_operator.actions.execute import Order, executor_of
+from knowledgebeast_operator.actions.results import Done, Result, Withheld
 from knowledgebeast_operator.cluster.kinds import KNOWLEDGE_BEAST, POD
 from knowledgebeast_operator.core.actions import RestartPod, Target
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
@@ -44,8 +45,15 @@ class Scene:
 
     async def execute(self) -> Result:
         action = RestartPod(target=Target(kind="Pod", name=POD_NAME, uid="pod"))
-        decided_for = KnowledgeBeast.parse(self.object)
-        return await Executor(self.cluster, self.leadership).execute(action, decided_for, RUNBOOK, NOW)
+        order = Order(
+            attempt=attempt(action=action),
+            incident="demo-chroma-unreachable-0001",
+            runbook=RUNBOOK,
+            decided_for=KnowledgeBeast.parse(self.object),
+            effective=None,
+            facts=facts(),
+        )
+        return await executor_of(self.cluster, self.leadership).execute(order, NOW)
 
     def change_object(self, changes: Mapping[str, object], uid: str = "kb") -> None:
         self.cluster.put(KNOWLEDGE_BEAST, "ns", {**body(), **changes}, uid=uid)

@@ -1,6 +1,6 @@
 """Status, events, metrics, settings and the outermost layer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -11,18 +11,28 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
+from answer_facts import answers, served
 from fake_cluster import FakeCluster
-from kb_facts import NOW, container, pod
+from kb_facts import NOW, container, pod, situation
 from knowledgebeast_operator import runbooks
 from knowledgebeast_operator.cluster.client import Cluster, Json
 from knowledgebeast_operator.cluster.kinds import EVENT, Kind
-from knowledgebeast_operator.core.facts import Subject
+from knowledgebeast_operator.core.decide import decide
+from knowledgebeast_operator.core.facts import Facts, Subject
 from knowledgebeast_operator.core.ledger import IncidentRecord, Severity, TimelineEntry
+from knowledgebeast_operator.core.overview import Turn
 from knowledgebeast_operator.errors import ClusterUnreachable
 from knowledgebeast_operator.health import Health
 from knowledgebeast_operator.record import metrics
-from knowledgebeast_operator.record.events import EventRecorder, Notice, kubelet_restarts, timeline_notices
+from knowledgebeast_operator.record.events import (
+    EventRecorder,
+    Notice,
+    kubelet_restarts,
+    timeline_notices,
+    told_without_incident,
+)
 from knowledgebeast_operator.record.status import StatusWriter, merge_patch
+from knowledgebeast_operator.runbooks.api_error_rate_spike import RUNBOOK as API_ERROR_RATE_SPIKE
 from knowledgebeast_operator.settings import Settings
 
 SUBJECT = Subject("ns", "demo", "kb", 1)
@@ -104,8 +114,23 @@ def test_only_what_is_new_in_a_story_is_told() -> None:
     before = RECORD.model_copy(update={"timeline": ENTRIES[:1]})
     after = RECORD.model_copy(update={"timeline": ENTRIES})
     assert [notice.reason for notice in timeline_notices(None, before)] == ["IncidentDetected"]
-    assert [notice.reason for notice in timeline_notices(before, after)] == ["ChromaRestarted", "RemediationBlocked"]
+    assert [notice.reason for notice in timeline_notices(before, after)] == [
+        "RemediationCarriedOut",
+        "RemediationBlocked",
+    ]
     assert list(timeline_notices(after, after)) == []
+
+
+def test_what_clients_do_wrong_is_told_once_an_hour() -> None:
+    def told(at: Facts) -> list[tuple[str, str]]:
+        spike = situation(at, runbook=API_ERROR_RATE_SPIKE)
+        notices = told_without_incident([Turn(spike, decide(spike), None)], at.now)
+        return [(notice.reason, notice.key) for notice in notices]
+
+    clients = served(answers(250, client=250))
+    assert told(served()) == []
+    assert told(clients) == [("ClientErrors", "2026-01-07T12")]
+    assert told(replace(clients, now=NOW + timedelta(minutes=59))) == told(clients)
 
 
 async def test_the_same_event_is_posted_once_also_by_a_successor() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from knowledgebeast_operator.core.facts import Known, Unknown
 from knowledgebeast_operator.errors import PrometheusUnreachable
-from knowledgebeast_operator.signals.queries import BREAKER_STATE, REQUESTS
-from knowledgebeast_operator.signals.samples import Answer, parse
+from knowledgebeast_operator.signals.queries import BREAKER_STATE, QUERIES, REQUESTS, Query
+from knowledgebeast_operator.signals.samples import Answer, error_ratio, parse
 
 NOW = datetime(2026, 1, 7, 12, 0, tzinfo=UTC)
 QUERY = "kb_canary_success_ratio[120s]"
@@ -49,6 +49,13 @@ def test_series_of_other_namespaces_and_pods_do_not_count() -> None:
     assert reason(others.per_pod("ns", ["a"], "ratio", NOW)) == "NoSeries"
 
 
+def test_series_of_claims_are_told_apart_by_the_label_of_the_claim() -> None:
+    of_the_kubelet = answer(stream((1, "5"), pod="kubelet", persistentvolumeclaim="demo-database"))
+    fact = of_the_kubelet.per_pod("ns", ["demo-database"], "free", NOW, label="persistentvolumeclaim")
+    assert isinstance(fact, Known)
+    assert [sample.value for sample in fact.value["demo-database"]] == [5.0]
+
+
 def test_a_pod_without_series_is_absent_beside_one_that_has_them() -> None:
     fact = answer(stream((1, "1"))).per_pod("ns", ["a", "b"], "ratio", NOW)
     assert isinstance(fact, Known)
@@ -79,26 +86,42 @@ def test_what_is_no_answer_of_prometheus_is_an_error(junk: object) -> None:
         parse(junk)
 
 
+def ratio(*streams: dict[str, object]) -> object:
+    return error_ratio(Known(answer(*streams).rows(lambda _labels: True), NOW), "http_requests_total")
+
+
 def test_the_error_ratio_is_summed_over_pods() -> None:
-    fact = answer(count("90", "200"), count("5", "503", pod="b"), count("5", "404")).error_ratio("ns", ["a", "b"], NOW)
-    assert fact == Known(0.05, NOW)
+    assert ratio(count("90", "200"), count("5", "503", pod="b"), count("5", "404")) == Known(0.05, NOW)
+
+
+def test_a_full_volume_is_no_failure_of_the_service() -> None:
+    assert ratio(count("90", "200"), count("10", "507")) == Known(0.0, NOW)
 
 
 def test_no_requests_is_idle_and_not_healthy() -> None:
-    assert reason(answer(count("0", "200")).error_ratio("ns", ["a"], NOW)) == "Idle"
+    assert reason(ratio(count("0", "200"))) == "Idle"
 
 
-def test_no_request_counter_is_not_idle() -> None:
-    assert reason(answer(count("5", "200", namespace="x")).error_ratio("ns", ["a"], NOW)) == "NoSeries"
+def test_rows_are_those_whose_labels_are_wanted() -> None:
+    found = answer(count("1", "200"), count("2", "200", namespace="x")).rows(lambda labels: labels["namespace"] == "ns")
+    assert [(row.value, row.labels["pod"]) for row in found] == [(1.0, "a")]
+
+
+def query(name: str) -> Query:
+    return next(one for one in QUERIES if one.name == name)
 
 
 def test_objects_with_similar_windows_share_a_query() -> None:
-    one, other = (BREAKER_STATE.promql(timedelta(seconds=window)) for window in (125, 290))
+    one, other = (query(BREAKER_STATE).promql(timedelta(seconds=window)) for window in (125, 290))
     assert one == other == "kb_chroma_breaker_state[300s]"
-    assert BREAKER_STATE.promql(timedelta(hours=3)) == "kb_chroma_breaker_state[10800s]"
+    assert query(BREAKER_STATE).promql(timedelta(hours=3)) == "kb_chroma_breaker_state[10800s]"
 
 
 def test_the_request_query_is_valid_promql() -> None:
-    assert REQUESTS.promql(timedelta(minutes=2)) == (
+    assert query(REQUESTS).promql(timedelta(minutes=2)) == (
         'sum by (namespace, pod, status) (increase(http_requests_total{path!~"/livez|/readyz|/health|/metrics"}[120s]))'
     )
+
+
+def test_every_query_has_a_name_of_its_own() -> None:
+    assert len({one.name for one in QUERIES}) == len(QUERIES)

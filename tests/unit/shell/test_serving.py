@@ -12,15 +12,18 @@ from prometheus_client import REGISTRY
 from fake_cluster import FakeCluster
 from kb_facts import NOW
 from knowledgebeast_operator import runbooks
-from knowledgebeast_operator.actions.execute import Executor
 from knowledgebeast_operator.cluster.client import Json
-from knowledgebeast_operator.cluster.kinds import KNOWLEDGE_BEAST, Kind
+from knowledgebeast_operator.cluster.kinds import INCIDENT, KNOWLEDGE_BEAST, Kind
 from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, Meta
 from knowledgebeast_operator.cluster.watched import Indexes, Key, Watched
-from knowledgebeast_operator.errors import ClusterUnreachable
+from knowledgebeast_operator.core.approvals import Approval
+from knowledgebeast_operator.core.ledger import IncidentRecord, Severity
+from knowledgebeast_operator.custom_resource import KnowledgeBeast
+from knowledgebeast_operator.errors import ClusterUnreachable, Conflict
 from knowledgebeast_operator.leadership import ClusterLease, Leadership
 from knowledgebeast_operator.reconcile import Shell
 from knowledgebeast_operator.record.events import EventRecorder
+from knowledgebeast_operator.record.incident_body import new_body, record_of, with_status
 from knowledgebeast_operator.record.metrics import ObjectGauges
 from knowledgebeast_operator.serving import ObjectLoop, Wakeups
 from knowledgebeast_operator.signals.gather import Sources
@@ -59,24 +62,38 @@ class Scene:
     cluster: ServingCluster = field(default_factory=ServingCluster)
     wakeups: Wakeups = field(default_factory=Wakeups)
     objects: dict[Key, list[Watched[Json]]] = field(default_factory=dict[Key, list[Watched[Json]]])
+    incidents: dict[Key, list[Watched[Json]]] = field(default_factory=dict[Key, list[Watched[Json]]])
 
     def show(self, uid: str = "kb", **parts: object) -> None:
         """What the watch shows of the object from now on."""
         body = self.cluster.put(KNOWLEDGE_BEAST, "ns", {"metadata": {"name": "demo", "namespace": "ns"}, **parts}, uid)
         self.objects[KEY] = [Watched(KNOWLEDGE_BEAST, Meta.model_validate(body["metadata"]), body)]
 
-    async def serve_until(self, probe: Callable[[], bool], *, interval_seconds: float = 0.01) -> None:
+    def show_incident(self, record: IncidentRecord) -> None:
+        """What the watch shows of an Incident."""
+        created = self.cluster.put(INCIDENT, "ns", new_body(KnowledgeBeast.parse(self.objects[KEY][0].value), record))
+        stored = self.cluster.put(INCIDENT, "ns", with_status(created, record))
+        self.incidents[KEY] = [Watched(INCIDENT, Meta.model_validate(stored["metadata"]), stored)]
+
+    def loop(self, interval_seconds: float = 0.01) -> ObjectLoop:
         pods: dict[Key, list[Watched[LivePod]]] = {}
         nodes: dict[Key, list[Watched[LiveNode]]] = {}
         operands: dict[Key, list[Watched[LiveOperand]]] = {}
-        incidents: dict[Key, list[Watched[Json]]] = {}
-        indexes = Indexes(objects=self.objects, pods=pods, operands=operands, nodes=nodes, incidents=incidents)
+        approvals: dict[Key, list[Watched[Approval]]] = {}
+        indexes = Indexes(
+            objects=self.objects,
+            pods=pods,
+            operands=operands,
+            nodes=nodes,
+            incidents=self.incidents,
+            approvals=approvals,
+        )
         store = ClusterLease(self.cluster, "ns", "lease", duration_seconds=15, timeout_seconds=3)
         leadership = Leadership(store, identity="me", duration_seconds=15, renew_seconds=1)
         shell = Shell(
             cluster=self.cluster,
             sources=Sources(indexes, {}, lambda namespace: True),
-            executor=Executor(self.cluster, leadership),
+            leadership=leadership,
             events=EventRecorder(self.cluster, "me"),
             gauges=ObjectGauges(),
             runbooks=runbooks.load(),
@@ -86,8 +103,10 @@ class Scene:
             incidents_max_age=timedelta(days=1),
             clock=lambda: NOW,
         )
-        loop = ObjectLoop(shell, self.wakeups, interval_seconds, timeout_seconds=1)
-        task = asyncio.create_task(loop.serve(KEY, "kb"))
+        return ObjectLoop(shell, self.wakeups, interval_seconds, timeout_seconds=1)
+
+    async def serve_until(self, probe: Callable[[], bool], *, interval_seconds: float = 0.01) -> None:
+        task = asyncio.create_task(self.loop(interval_seconds).serve(KEY, "kb"))
         try:
             async with asyncio.timeout(5):
                 while True:
@@ -156,6 +175,55 @@ async def test_an_event_wakes_the_loop_before_its_time() -> None:
         return bool(scene.cluster.applied)
 
     await scene.serve_until(probe, interval_seconds=3600)
+
+
+OPEN = IncidentRecord(
+    name="demo-chroma-unreachable-0001",
+    runbook="ChromaUnreachable",
+    number=1,
+    severity=Severity.P0,
+    opened_at=NOW,
+    detected_at=NOW,
+)
+
+
+async def test_the_incidents_of_a_deleted_object_do_not_stay_open() -> None:
+    scene = Scene()
+    scene.show(spec={})
+    scene.show_incident(OPEN)
+    await scene.loop().farewell(KEY)
+    closed = record_of(await scene.cluster.get(INCIDENT, "ns", OPEN.name))
+    assert not closed.is_open
+    assert closed.timeline[-1].reason == "ObjectDeleted"
+
+
+async def test_an_incident_that_was_just_written_is_closed_when_the_watch_has_caught_up() -> None:
+    scene = Scene()
+    scene.show(spec={})
+    scene.show_incident(OPEN)
+    refused: list[str] = []
+
+    def refuse_once(verb: str, _kind: str, name: str) -> None:
+        if verb != "get" and not refused:
+            refused.append(name)
+            raise Conflict(409, "Conflict", f"{name} was written by the last tick")
+
+    scene.cluster.before = refuse_once
+    await scene.loop().farewell(KEY)
+    assert refused == [OPEN.name]
+    assert not record_of(await scene.cluster.get(INCIDENT, "ns", OPEN.name)).is_open
+
+
+async def test_an_incident_that_cannot_be_closed_does_not_hold_a_deletion_up() -> None:
+    scene = Scene()
+    scene.show(spec={})
+    scene.show_incident(OPEN)
+
+    def fail(_verb: str, _kind: str, _name: str) -> None:
+        raise ClusterUnreachable("down")
+
+    scene.cluster.before = fail
+    await scene.loop().farewell(KEY)
 
 
 class TestWakeups:

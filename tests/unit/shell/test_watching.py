@@ -1,7 +1,7 @@
 """Whether a watch can be trusted, and what it shows."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +12,7 @@ from knowledgebeast_operator.cluster.kinds import NODE, POD, Kind
 from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, Meta
 from knowledgebeast_operator.cluster.watchdog import WatchDog
 from knowledgebeast_operator.cluster.watched import Indexes, Key, Watched
+from knowledgebeast_operator.core.approvals import Approval
 from knowledgebeast_operator.core.facts import Node, OwnWork
 from knowledgebeast_operator.errors import ClusterUnreachable
 from knowledgebeast_operator.signals.cluster import observe_node, observe_pod
@@ -73,7 +74,10 @@ class Scene:
         nothing: dict[Key, list[Watched[Json]]] = {}
         nodes: dict[Key, list[Watched[LiveNode]]] = {}
         operands: dict[Key, list[Watched[LiveOperand]]] = {}
-        indexes = Indexes(objects=nothing, pods=self.pods, operands=operands, nodes=nodes, incidents=nothing)
+        approvals: dict[Key, list[Watched[Approval]]] = {}
+        indexes = Indexes(
+            objects=nothing, pods=self.pods, operands=operands, nodes=nodes, incidents=nothing, approvals=approvals
+        )
         self.dog = WatchDog(
             self.cluster,
             indexes,
@@ -163,6 +167,31 @@ def test_a_container_that_was_ready_is_told_from_one_that_starts(after_start: in
     ready = {"type": "Ready", "status": status, "lastTransitionTime": changed}
     seen = observe_pod(live_pod(status={"conditions": [ready], "containerStatuses": [RUNNING]}), "chroma").pod
     assert seen.has_lost_readiness is expected
+
+
+def test_a_pod_tells_what_it_was_made_from() -> None:
+    of_service = {
+        "metadata": meta(
+            labels={"pod-template-hash": "6f9c"}, annotations={"knowledgebeast.io/pod-template-digest": "0123"}
+        ),
+        "spec": {"containers": [{"name": "sidecar", "image": "s"}, {"name": "service", "image": "registry/kb:2"}]},
+        "status": {"containerStatuses": [{"name": "service", "image": "sha256:abc"}]},
+    }
+    seen = observe_pod(LivePod.model_validate(of_service), "service").pod
+    assert (seen.revision, seen.image, seen.pod_template) == ("6f9c", "registry/kb:2", "0123")
+    of_chroma = {"metadata": meta(labels={"controller-revision-hash": "demo-chroma-7b"})}
+    assert observe_pod(LivePod.model_validate(of_chroma), "chroma").pod.revision == "demo-chroma-7b"
+
+
+def test_a_deployment_tells_when_its_last_rollout_ended() -> None:
+    conditions = [
+        {"type": "Available", "status": "True", "lastUpdateTime": "2026-01-07T11:00:00Z"},
+        {"type": "Progressing", "status": "True", "lastUpdateTime": "2026-01-07T11:30:00Z"},
+    ]
+    assert operand("Deployment", status={"conditions": conditions}).rolled_out_at == datetime(
+        2026, 1, 7, 11, 30, tzinfo=UTC
+    )
+    assert operand("Deployment").rolled_out_at is None
 
 
 def test_a_pod_without_any_status_is_neither_ready_nor_running() -> None:

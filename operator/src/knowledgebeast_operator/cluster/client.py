@@ -53,7 +53,9 @@ class Cluster:
         """Connects with KUBECONFIG when that is set, else with the pod's service account, else with ~/.kube/config."""
         configuration = kubernetes_client.Configuration()
         if os.environ.get("KUBECONFIG") or "KUBERNETES_SERVICE_HOST" not in os.environ:
-            await kubernetes_config.load_kube_config(client_configuration=configuration)
+            # Named here, because the library reads the variable once, when it is imported.
+            named = os.environ.get("KUBECONFIG") or None
+            await kubernetes_config.load_kube_config(config_file=named, client_configuration=configuration)
         else:
             kubernetes_config.load_incluster_config(client_configuration=configuration)
         api = kubernetes_client.ApiClient(configuration)
@@ -80,6 +82,26 @@ class Cluster:
         found = await self._request("GET", kind.path(namespace), query=query, accept=METADATA_ONLY)
         items = cast("Sequence[Mapping[str, Mapping[str, str]]]", found.get("items") or ())
         return frozenset((item["metadata"]["uid"], item["metadata"]["resourceVersion"]) for item in items)
+
+    async def list_objects(
+        self, kind: Kind, namespace: str | None, selector: str | None = None, *, timeout_seconds: float | None = None
+    ) -> tuple[Json, ...]:
+        """All objects of a kind that match, read live. They carry no kind of their own."""
+        query = [("labelSelector", selector)] if selector else []
+        found = await self._request("GET", kind.path(namespace), query=query, timeout_seconds=timeout_seconds)
+        return tuple(cast("Sequence[Json]", found.get("items") or ()))
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Json, *, uid: str) -> Json:
+        """Merges into an object; fields that are None are removed. The uid goes along as a precondition.
+
+        Raises:
+            Conflict: the object of this name has another uid.
+            NotFound: it is gone.
+        """
+        metadata = cast("Json", patch.get("metadata") or {})
+        body = {**patch, "metadata": {**metadata, "uid": uid}}
+        path = kind.path(namespace, name)
+        return await self._request("PATCH", path, body=body, content_type=MERGE_PATCH, query=[self._manager])
 
     async def create(self, kind: Kind, namespace: str, body: Json, *, timeout_seconds: float | None = None) -> Json:
         """Creates an object.

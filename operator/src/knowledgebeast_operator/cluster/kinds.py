@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from knowledgebeast_operator.custom_resource import API_VERSION, INCIDENT_KIND, INCIDENT_PLURAL, KIND, PLURAL
+from knowledgebeast_operator.custom_resource.names import APPROVAL_KIND, APPROVAL_PLURAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +39,32 @@ class Kind:
 
 KNOWLEDGE_BEAST: Final = Kind(API_VERSION, KIND, PLURAL)
 INCIDENT: Final = Kind(API_VERSION, INCIDENT_KIND, INCIDENT_PLURAL)
+INCIDENT_APPROVAL: Final = Kind(API_VERSION, APPROVAL_KIND, APPROVAL_PLURAL)
+MADE_BY_PEOPLE: Final = (KNOWLEDGE_BEAST, INCIDENT, INCIDENT_APPROVAL)
+"""They need not carry our labels."""
+
 POD: Final = Kind("v1", "Pod", "pods")
 NODE: Final = Kind("v1", "Node", "nodes", is_namespaced=False)
+STORAGE_CLASS: Final = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", is_namespaced=False)
 EVENT: Final = Kind("v1", "Event", "events")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 CLAIM: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 STATEFUL_SET: Final = Kind("apps/v1", "StatefulSet", "statefulsets")
+CRON_JOB: Final = Kind("batch/v1", "CronJob", "cronjobs")
+JOB: Final = Kind("batch/v1", "Job", "jobs")
+ENDPOINT_SLICE: Final = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 
 OPERANDS: Final = (
     CLAIM,
     Kind("v1", "ServiceAccount", "serviceaccounts"),
-    Kind("v1", "ConfigMap", "configmaps"),
+    CONFIG_MAP,
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Kind("v1", "Service", "services"),
     STATEFUL_SET,
     DEPLOYMENT,
+    CRON_JOB,
 )
 """What a KnowledgeBeast is made of."""
 

@@ -34,6 +34,7 @@ class Condition(Part):
     reason: str = ""
     message: str = ""
     last_transition_time: AwareDatetime | None = None
+    last_update_time: AwareDatetime | None = None  # of a Deployment's: when a rollout last went on, or ended
 
 
 class Running(Part):
@@ -48,6 +49,7 @@ class Waiting(Part):
 class Terminated(Part):
     exit_code: int | None = None
     reason: str | None = None
+    message: str | None = None
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime | None = None
 
@@ -66,11 +68,28 @@ class ContainerStatus(Part):
     last_state: ContainerState = ContainerState()
 
 
+class ClaimSource(Part):
+    claim_name: str
+
+
+class PodVolume(Part):
+    persistent_volume_claim: ClaimSource | None = None
+
+
+class PodContainer(Part):
+    name: str
+    image: str = ""
+
+
 class PodSpec(Part):
     node_name: str | None = None
+    containers: tuple[PodContainer, ...] = ()
+    volumes: tuple[PodVolume, ...] = ()
 
 
 class PodStatus(Part):
+    phase: str = ""
+    pod_ip: str | None = Field(default=None, alias="podIP")
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
 
@@ -80,13 +99,39 @@ class LivePod(Part):
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its containers have ended for good, so that it has no volume any more."""
+        return self.status.phase in ("Succeeded", "Failed")
 
-class NodeSpec(Part):
-    unschedulable: bool = False
+    def mounts(self, claim: str) -> bool:
+        """Whether it has the claim, or will have it once it runs."""
+        sources = (volume.persistent_volume_claim for volume in self.spec.volumes)
+        return not self.is_over and any(source is not None and source.claim_name == claim for source in sources)
 
 
 class ConditionedStatus(Part):
     conditions: tuple[Condition, ...] = ()
+
+
+class JobSpec(Part):
+    active_deadline_seconds: int | None = None
+
+
+class LiveJob(Part):
+    metadata: Meta
+    spec: JobSpec = JobSpec()
+    status: ConditionedStatus = ConditionedStatus()
+
+    @property
+    def end(self) -> Condition | None:
+        """The condition with which it ended, Complete or Failed; None while it goes on."""
+        found = (item for item in self.status.conditions if item.type in ("Complete", "Failed"))
+        return next((item for item in found if item.status == "True"), None)
+
+
+class NodeSpec(Part):
+    unschedulable: bool = False
 
 
 class LiveNode(Part):
@@ -95,15 +140,21 @@ class LiveNode(Part):
     status: ConditionedStatus = ConditionedStatus()
 
 
+class LiveStorageClass(Part):
+    metadata: Meta
+    allow_volume_expansion: bool = False
+
+
 class ResourceRequests(Part):
     requests: dict[str, str] = Field(default_factory=dict)
 
 
 class OperandSpec(Part):
-    """`replicas` of workloads, `resources` of claims."""
+    """`replicas` of workloads, `resources` and class of claims."""
 
     replicas: int = 1
     resources: ResourceRequests = ResourceRequests()
+    storage_class_name: str | None = None
 
 
 class OperandStatus(Part):
@@ -124,6 +175,7 @@ class LiveOperand(Part):
     metadata: Meta
     spec: OperandSpec = OperandSpec()
     status: OperandStatus = OperandStatus()
+    data: dict[str, str] = Field(default_factory=dict)  # of ConfigMaps
 
     @property
     def is_rolling_out(self) -> bool:
@@ -138,6 +190,12 @@ class LiveOperand(Part):
             )
             return status.observed_generation < self.metadata.generation or outdated
         return False
+
+    @property
+    def rolled_out_at(self) -> datetime | None:
+        """When a Deployment's last rollout ended, or last went on; scaling and restarts of its pods do not count."""
+        progress = next((condition for condition in self.status.conditions if condition.type == "Progressing"), None)
+        return progress.last_update_time if progress is not None else None
 
     @property
     def resizing_since(self) -> datetime | None:

@@ -5,12 +5,13 @@ there is nothing, not that nothing has been seen yet.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from knowledgebeast_operator.cluster.client import Json
 from knowledgebeast_operator.cluster.kinds import Kind
-from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, Meta
+from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LivePod, LiveStorageClass, Meta
+from knowledgebeast_operator.core.approvals import Approval
 from knowledgebeast_operator.custom_resource.names import NAME_LABEL
 
 T_co = TypeVar("T_co", covariant=True)
@@ -46,6 +47,8 @@ class Indexes:
     operands: Index[LiveOperand]
     nodes: Index[LiveNode]
     incidents: Index[Json]
+    approvals: Index[Approval]
+    storage_classes: Index[LiveStorageClass] = field(default_factory=dict[Key, Iterable[Watched[LiveStorageClass]]])
 
     def object_body(self, key: Key) -> Json | None:
         """The KnowledgeBeast itself; None when it does not exist (any more)."""
@@ -59,6 +62,8 @@ class Indexes:
             self.operands,
             self.nodes,
             self.incidents,
+            self.approvals,
+            self.storage_classes,
         )
         return frozenset(
             item.version

@@ -3,6 +3,7 @@
 They are observations, not a state machine. One per runbook bears its name and is True while the incident goes on.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from knowledgebeast_operator.core.chroma_views import DEGRADED
+from knowledgebeast_operator.core.database_escalation import last_refusal
 from knowledgebeast_operator.core.decision import Blocked, Wait
 from knowledgebeast_operator.core.facts import Known, Unknown
 from knowledgebeast_operator.core.guards import exhausted_budget, first_switch, is_dry_run, worse_in_a_row
@@ -82,6 +84,7 @@ def object_conditions(overview: Overview, previous: tuple[Condition, ...] = ()) 
         "RemediationAllowed": remediation_allowed(overview),
         "Reconciling": reconciling(overview),
         "Stalled": stalled(overview),
+        "RestoreBlocked": restore_blocked(overview),
     } | {runbook.name: incident(runbook, overview.turns) for runbook in overview.runbooks}
     conditions = previous
     for name, value in observed.items():
@@ -98,6 +101,12 @@ def ready(overview: Overview) -> Observed:
     if not overview.operands.is_applied:
         message = overview.operands.problem or overview.operands.in_progress or "Its objects are being applied."
         return Observed(status=Status.FALSE, reason="OperandsNotApplied", message=message)
+    if overview.operands.bootstrap is not None:
+        filling = overview.operands.bootstrap
+        return Observed(status=Status.FALSE, reason=filling.reason, message=filling.message)
+    if overview.operands.fenced_for is not None:
+        message = f"No service pod runs: {overview.operands.fenced_for} needs the database alone."
+        return Observed(status=Status.FALSE, reason="Fenced", message=message)
     pods = overview.facts.service_pods
     if isinstance(pods, Unknown):
         return Observed(status=Status.UNKNOWN, reason=pods.reason, message=pods.message)
@@ -163,6 +172,8 @@ def reconciling(overview: Overview) -> Observed:
         return Observed(status=Status.TRUE, reason=work.kind, message=work.message)
     if overview.operands.is_applied is None:
         return Observed(status=Status.TRUE, reason=NOT_ASSESSED, message="Not assessed yet.")
+    if overview.operands.bootstrap is not None:
+        return Observed(status=Status.TRUE, reason="Bootstrap", message=overview.operands.bootstrap.message)
     if overview.operands.in_progress is not None:
         return Observed(status=Status.TRUE, reason="InProgress", message=overview.operands.in_progress)
     return Observed(status=Status.FALSE, reason="UpToDate", message="Everything is as the spec asks.")
@@ -172,6 +183,9 @@ def stalled(overview: Overview) -> Observed:
     """Whether a human is needed (kstatus)."""
     if overview.operands.problem is not None:
         return Observed(status=Status.TRUE, reason="OperandsNotApplied", message=overview.operands.problem)
+    bootstrap = overview.operands.bootstrap
+    if bootstrap is not None and bootstrap.needs_a_human:
+        return Observed(status=Status.TRUE, reason=bootstrap.reason, message=bootstrap.message)
     escalated = [found for found in overview.incidents if found.escalation is not None]
     if escalated:
         message = _sentences(
@@ -188,6 +202,18 @@ def stalled(overview: Overview) -> Observed:
     return Observed(status=Status.FALSE, reason="NoHumanNeeded", message="Nothing waits for a human.")
 
 
+def restore_blocked(overview: Overview) -> Observed:
+    """Whether a damaged database waits for a backup that can be restored."""
+    for found in overview.incidents:
+        refusal = last_refusal(found)
+        if refusal is not None:
+            message = f"{found.name}: {refusal.message}"
+            return Observed(status=Status.TRUE, reason=refusal.reason, message=message)
+    if not overview.turns:
+        return Observed(status=Status.UNKNOWN, reason=NOT_ASSESSED, message="Not assessed yet.")
+    return Observed(status=Status.FALSE, reason="NotBlocked", message="No restore waits for a backup.")
+
+
 def incident(runbook: Runbook, turns: tuple[Turn, ...]) -> Observed:
     """Whether this runbook's incident goes on. Good signals make it False before the incident closes."""
     turn = next((turn for turn in turns if turn.situation.runbook.name == runbook.name), None)
@@ -199,13 +225,22 @@ def incident(runbook: Runbook, turns: tuple[Turn, ...]) -> Observed:
             return Observed(
                 status=Status.UNKNOWN, reason=unknown[0].reason, message=_sentences(fact.message for fact in unknown)
             )
-        case NotDetected(message=message):
-            return Observed(status=Status.FALSE, reason="Recovering" if is_open else "NotDetected", message=message)
+        case NotDetected(message=message) if is_open:
+            return Observed(status=Status.FALSE, reason="Recovering", message=message)
+        case NotDetected(message=message, is_told=True):
+            return Observed(status=Status.FALSE, reason="NotDetected", message=message)
+        case NotDetected(reason=reason):
+            return Observed(status=Status.FALSE, reason="NotDetected", message=_in_words(reason))
         case Detected(reason=reason, message=message) if is_open:
             return Observed(status=Status.TRUE, reason=reason, message=message)
         case Detected(message=message):
             reason = turn.decision.reason if isinstance(turn.decision, Wait) else "Suspected"
             return Observed(status=Status.FALSE, reason=reason, message=message)
+
+
+def _in_words(reason: str) -> str:
+    """`FewQueries` as a sentence. Nothing with figures: an object to which nothing happens is not written."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", reason).capitalize() + "."
 
 
 def _limit(turn: Turn) -> Blocked | None:

@@ -8,6 +8,7 @@ is called. An attempt in flight is brought to its end before anything else (`att
 from datetime import timedelta
 from typing import Final
 
+from knowledgebeast_operator.core.approvals import ask
 from knowledgebeast_operator.core.attempts import follow
 from knowledgebeast_operator.core.decision import (
     Begin,
@@ -23,7 +24,9 @@ from knowledgebeast_operator.core.decision import (
 )
 from knowledgebeast_operator.core.guards import (
     ATTEMPTS_EXHAUSTED,
+    CHAIN,
     RESTART_LOOP,
+    Guard,
     Proposal,
     first_objection,
     is_dry_run,
@@ -35,12 +38,13 @@ from knowledgebeast_operator.core.runbook import (
     Detected,
     NotApplicable,
     NotDetected,
+    NothingToDo,
     Option,
     Pause,
     Undetermined,
 )
 from knowledgebeast_operator.core.series import STALE_SCRAPES
-from knowledgebeast_operator.core.situation import Situation
+from knowledgebeast_operator.core.situation import CAUSE_EXPLAINS_FOR, Situation
 from knowledgebeast_operator.custom_resource import format_duration, names
 
 INCONCLUSIVE: Final = "Inconclusive"
@@ -60,7 +64,7 @@ def decide(situation: Situation) -> Decision:
         return follow(situation, incident.attempt_in_flight)
     match situation.diagnosis:
         case NotDetected() as good:
-            return _heal(situation, incident, good)
+            return _tell_harm(situation, incident) or _heal(situation, incident, good)
         case Undetermined() as undetermined:
             return _call_human(situation, incident) or _uncertain(undetermined)
         case Detected() as detected:
@@ -79,7 +83,7 @@ def _watch(situation: Situation) -> Decision:
 
 def _open(situation: Situation, detected: Detected) -> Decision:
     missing = situation.limits.hold - detected.held
-    if missing > timedelta(0):
+    if missing > timedelta(0) and not detected.is_event:
         message = (
             f"{detected.message} It opens an incident when it has lasted {format_duration(situation.limits.hold)}."
         )
@@ -87,7 +91,8 @@ def _open(situation: Situation, detected: Detected) -> Decision:
     work = own_work_in_progress(situation)
     if work is not None and not detected.outlasts_own_work:
         return Wait("OwnWork", f"{work.kind} in progress explains it: {work.message}. {detected.message}")
-    return Open(detected.reason, detected.message, situation.now - detected.held, detected.evidence)
+    cause = situation.cause.name if situation.cause is not None else None
+    return Open(detected.reason, detected.message, situation.now - detected.held, detected.evidence, cause)
 
 
 def _heal(situation: Situation, incident: IncidentRecord, good: NotDetected) -> Decision:
@@ -100,6 +105,14 @@ def _heal(situation: Situation, incident: IncidentRecord, good: NotDetected) -> 
     if situation.now >= until:
         return Resolve(f"{good.message} So it has been for {format_duration(situation.now - since)}.")
     return Wait("HealthyPeriod", f"{good.message} The incident closes at {until:%H:%M:%S %Z}.", until, since)
+
+
+def _tell_harm(situation: Situation, incident: IncidentRecord) -> Escalate | None:
+    """Once per incident, like every call."""
+    if incident.escalation is not None or situation.runbook.harmed is None:
+        return None
+    escalation = situation.runbook.harmed(situation.facts, incident)
+    return None if escalation is None else Escalate(escalation)
 
 
 def _call_human(situation: Situation, incident: IncidentRecord) -> Escalate | None:
@@ -124,33 +137,52 @@ def _call_human(situation: Situation, incident: IncidentRecord) -> Escalate | No
 def _remedy(situation: Situation, incident: IncidentRecord, detected: Detected) -> Decision:
     if incident.escalation is not None and incident.escalation.reason in HANDED_OVER:
         return Blocked("HandedOver", f"A human was called ({incident.escalation.reason}). {detected.message}")
-    refusals: list[NotApplicable] = []
+    cause = situation.cause
+    if cause is not None:
+        message = f"{cause.name} ({cause.runbook}) explains it. {detected.message}"
+        return Wait("ExplainedByCause", message, until=cause.opened_at + CAUSE_EXPLAINS_FOR)
+    refusals: list[tuple[Option, NotApplicable | NothingToDo]] = []
     for option in _least_tried_first(situation, incident):
         match option.consider(situation.facts, detected, situation.journal, situation.limits):
             case Pause(reason=reason, message=message, wait=wait):
                 return Wait(reason, message, until=situation.now + wait)
-            case Applicable(action=action):
-                return _propose(Proposal(situation, incident, option, action))
-            case NotApplicable() as refusal:
-                refusals.append(refusal)
-    return _no_option(situation, incident, detected, refusals)
+            case Applicable() as fits:
+                return propose(_proposal(situation, incident, option, fits, refusals))
+            case NotApplicable() | NothingToDo() as refusal if option.is_remedy:
+                refusals.append((option, refusal))
+            case NotApplicable() | NothingToDo():
+                pass  # what a look would show is known already
+    refusals.sort(key=lambda passed: situation.runbook.options.index(passed[0]))
+    return _no_option(situation, incident, detected, [refusal for _, refusal in refusals])
+
+
+def _proposal(
+    situation: Situation,
+    incident: IncidentRecord,
+    option: Option,
+    fits: Applicable,
+    refusals: list[tuple[Option, NotApplicable | NothingToDo]],
+) -> Proposal:
+    passed_over = tuple((f"{passed.code} {passed.name}", refusal.message) for passed, refusal in refusals)
+    return Proposal(situation, incident, option, fits.action, fits.needs_approval, fits.inverse, passed_over)
 
 
 def _least_tried_first(situation: Situation, incident: IncidentRecord) -> list[Option]:
-    """The next option after one that did not help; the runbook's order where they are even."""
+    """The next option after one that did not help; the runbook's order where they are even. Looking comes first."""
     tried = [attempt.option for attempt in incident.attempts if attempt.outcome is not Outcome.DRY_RUN]
-    return sorted(situation.runbook.options, key=lambda option: tried.count(option.name))
+    return sorted(situation.runbook.options, key=lambda option: option.is_remedy and 1 + tried.count(option.name))
 
 
-def _propose(proposal: Proposal) -> Decision:
-    objection = first_objection(proposal)
+def propose(proposal: Proposal, guards: tuple[Guard, ...] = CHAIN) -> Decision:
+    """What fits is begun, unless a switch is off or a guard objects."""
+    objection = first_objection(proposal, guards)
     if isinstance(objection, Escalate) and proposal.incident.escalation is not None:
         return Blocked(objection.escalation.reason, objection.escalation.message)
     if objection is not None:
         return objection
     if is_dry_run(proposal.situation):
         return _dry_run(proposal)
-    return Begin(_new_attempt(proposal))
+    return Begin(_new_attempt(proposal), proposal.passed_over)
 
 
 def _dry_run(proposal: Proposal) -> Decision:
@@ -169,20 +201,30 @@ def _dry_run(proposal: Proposal) -> Decision:
 def _new_attempt(proposal: Proposal) -> Attempt:
     situation, incident = proposal.situation, proposal.incident
     last = incident.attempts[-1].id.rsplit("-", 1)[-1] if incident.attempts else "0"
+    attempt_id, reason = names.attempt_id(incident.name, int(last) + 1), proposal.needs_approval
     return Attempt(
-        id=names.attempt_id(incident.name, int(last) + 1),
+        id=attempt_id,
         option=proposal.option.name,
         action=proposal.action,
+        inverse=proposal.inverse,
         claimed_by=situation.operator,
         started=situation.now,
+        approval=ask(reason, attempt_id, proposal.action, incident.evidence) if reason is not None else None,
         before=situation.runbook.slis(situation.facts),
     )
 
 
 def _no_option(
-    situation: Situation, incident: IncidentRecord, detected: Detected, refusals: list[NotApplicable]
+    situation: Situation,
+    incident: IncidentRecord,
+    detected: Detected,
+    refusals: list[NotApplicable | NothingToDo],
 ) -> Decision:
-    helps = " ".join(refusal.message for refusal in refusals)
+    """A human is called, unless an option says that doing nothing is right."""
+    idle = next((refusal for refusal in refusals if isinstance(refusal, NothingToDo)), None)
+    if idle is not None:
+        return Blocked(idle.reason, idle.message)
+    helps = " ".join(dict.fromkeys(refusal.message for refusal in refusals))
     if incident.escalation is not None:
         return Blocked(NO_OPTION, f"{detected.message} {helps}")
     return Escalate(

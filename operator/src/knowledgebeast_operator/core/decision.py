@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from knowledgebeast_operator.core.ledger import Attempt, Escalation, Evidence
+from knowledgebeast_operator.core.ledger import Attempt, DataLoss, Escalation, Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Open:
     message: str
     detected_at: datetime
     evidence: tuple[Evidence, ...]
+    caused_by: str | None = None  # the open Incident that explains it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +52,31 @@ class Begin:
     """Write this attempt down before anything is done (intent first)."""
 
     attempt: Attempt
+    passed_over: tuple[tuple[str, str], ...] = ()  # options that did not fit: code and name, and why
 
 
 @dataclass(frozen=True, slots=True)
 class Perform:
     """Execute an attempt that has been written down and is not known to have been carried out.
 
-    Its transition is applied once the API server has confirmed the action, also when the target was gone already.
+    Its transition is applied once the API server has confirmed the action, also when the target was gone already; of a
+    task, once it has ended.
     """
+
+    attempt: Attempt
+    loss: DataLoss | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Write down that the attempt did not help and is undone (intent first)."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Execute the inverse of an attempt of which that is written down. Its transition follows the confirmation."""
 
     attempt: Attempt
 
@@ -94,4 +112,6 @@ class Uncertain:
     message: str
 
 
-Decision: TypeAlias = Healthy | Open | Wait | Blocked | Begin | Perform | Conclude | Escalate | Resolve | Uncertain
+Decision: TypeAlias = (
+    Healthy | Open | Wait | Blocked | Begin | Perform | Revert | Undo | Conclude | Escalate | Resolve | Uncertain
+)

@@ -5,31 +5,33 @@ broken: no runbook may act on it (runbook map, "A condition is believed only whe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
-T = TypeVar("T")
+from knowledgebeast_operator.core.actions import Target
+from knowledgebeast_operator.core.fact import Fact, Known, Unknown
+from knowledgebeast_operator.core.healthy_revision import HealthyRevision
+from knowledgebeast_operator.core.network import Network
+from knowledgebeast_operator.core.overlays import Fence, Overlays
+from knowledgebeast_operator.core.protection import NOT_CHECKED, NOTHING_SEEN, IntegrityCheck, Protection
+from knowledgebeast_operator.custom_resource import KIND, Spec
 
-
-@dataclass(frozen=True, slots=True)
-class Known(Generic[T]):
-    """A value and the moment at which it was observed (timezone-aware UTC)."""
-
-    value: T
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Why a value is missing: the signal's name, a CamelCase reason, and a sentence for a human."""
-
-    signal: str
-    reason: str
-    message: str
-
-
-Fact: TypeAlias = Known[T] | Unknown
+__all__ = [
+    "Container",
+    "Fact",
+    "Facts",
+    "Known",
+    "Node",
+    "OwnWork",
+    "PerPod",
+    "Pod",
+    "Row",
+    "Sample",
+    "Series",
+    "Subject",
+    "Unknown",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,15 @@ Series: TypeAlias = tuple[Sample, ...]
 
 PerPod: TypeAlias = Mapping[str, Series]
 """Series by pod name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One value of a question over a window, with the labels that it was grouped by, such as pod and status."""
+
+    labels: Mapping[str, str]
+    value: float
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,10 @@ class Pod:
     unschedulable_message: str | None
     container: Container | None
     has_lost_readiness: bool = False  # it is not ready now, and was since its container started
+    address: str | None = None  # its IP address
+    revision: str = ""  # the Deployment's or StatefulSet's, by its template; unknown when empty
+    image: str = ""  # as asked for; the container's status has it as the runtime resolved it
+    pod_template: str = ""  # digest of the spec.service.podTemplate that it was made with
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,17 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume's claim, and what its StorageClass says."""
+
+    claim: str
+    uid: str
+    requested_bytes: int | None = None  # what the claim asks for now
+    storage_class: str | None = None
+    allows_expansion: bool | None = None  # None: the class is not known
+
+
+@dataclass(frozen=True, slots=True)
 class OwnWork:
     """Something that the operator or the cluster is doing to the object now, whose symptoms open no incident.
 
@@ -104,10 +130,13 @@ class OwnWork:
     own work: that would hide every outage.
     """
 
-    kind: str  # Rollout, Restart, Backup, Resize, Drain
-    component: str  # service, chroma
+    kind: str  # Rollout, Restart, Backup, Resize, Drain, Maintenance
+    component: str  # service, chroma; empty: it concerns every component
     message: str
     since: datetime
+
+
+NOT_ASKED: Final = Unknown("none", "NotAsked", "Nobody has asked for this signal.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +157,38 @@ class Facts:
         float
     ]  # 5xx answers over all answers in the window; Unknown with reason Idle when there were none
     own_work: tuple[OwnWork, ...] = ()
+    network: Fact[Network] = NOT_ASKED  # between the service and Chroma; asked for while Chroma does not answer
     canary_interval: timedelta = timedelta(seconds=10)  # between two canary rounds of a service pod
+    integrity: Fact[IntegrityCheck] = NOT_CHECKED
+    checks: tuple[IntegrityCheck, ...] = ()  # all whose verdict is recalled, those of the operator's own tasks included
+    protection: Protection = NOTHING_SEEN
+    fence: Fence | None = None  # while nobody may have the database open
+    started: frozenset[str] = frozenset()  # attempts whose task has, or had, a pod
+    volumes: Fact[Mapping[str, Volume]] = NOT_ASKED  # by the name of the volume, such as database
+    database_errors: Fact[PerPod] = NOT_ASKED  # kb_database_errors_total{kind="corrupt"}
+    database_up: Fact[PerPod] = NOT_ASKED  # kb_component_up{component="database"}: 0 or 1
+    last_healthy: HealthyRevision | None = None  # the revision of the service to which a rollback would go
+    rolled_out_at: datetime | None = None  # when the service's last rollout ended, or last got on
+    service_workload: Fact[Target] = NOT_ASKED  # the Deployment of the service pods
+    spec: Spec = field(default_factory=Spec)  # the user's
+    overlays: Overlays = field(default_factory=Overlays)  # those in force
+    series_by_name: Mapping[str, Fact[PerPod]] = field(default_factory=dict[str, Fact[PerPod]])
+    rows_by_name: Mapping[str, Fact[tuple[Row, ...]]] = field(default_factory=dict[str, Fact[tuple[Row, ...]]])
+
+    @property
+    def effective_spec(self) -> Spec:
+        """What is in force: the spec with the overlays."""
+        return self.overlays.apply_to(self.spec)
+
+    def series(self, name: str) -> Fact[PerPod]:
+        """The samples of a query of `signals.queries`, by pod."""
+        return self.series_by_name.get(name, NOT_ASKED)
+
+    def rows(self, name: str) -> Fact[tuple[Row, ...]]:
+        """The values of a query of `signals.queries` over its window."""
+        return self.rows_by_name.get(name, NOT_ASKED)
+
+    @property
+    def itself(self) -> Target:
+        """The object as a target of actions that change what is in force for it."""
+        return Target(kind=KIND, name=self.subject.name, uid=self.subject.uid)

@@ -10,10 +10,10 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 from knowledgebeast_operator.core import journal as journals
-from knowledgebeast_operator.core.actions import Action
+from knowledgebeast_operator.core.actions import Action, PutFields, SetFields
 from knowledgebeast_operator.core.decision import Blocked, Escalate, Wait
 from knowledgebeast_operator.core.facts import OwnWork
-from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Severity
+from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Outcome, Severity
 from knowledgebeast_operator.core.runbook import Mode, Option
 from knowledgebeast_operator.core.situation import Situation
 from knowledgebeast_operator.core.windows import is_open_at, next_start
@@ -43,6 +43,9 @@ class Proposal:
     incident: IncidentRecord
     option: Option
     action: Action
+    needs_approval: str | None = None  # why a person has to allow it
+    inverse: SetFields | PutFields | None = None
+    passed_over: tuple[tuple[str, str], ...] = ()  # options before it that did not fit, and why
 
 
 Objection: TypeAlias = Blocked | Wait | Escalate
@@ -89,7 +92,8 @@ SWITCHES: Final[tuple[Switch, ...]] = (
 def has_used_all_attempts(proposal: Proposal) -> Escalate | None:
     """Of this incident. Attempts that were withdrawn count too, or a flickering signal could make any number."""
     situation = proposal.situation
-    used = [attempt for attempt in proposal.incident.attempts if attempt.outcome != "DryRun"]
+    uncounted = (Outcome.DRY_RUN, Outcome.DIAGNOSED)
+    used = [attempt for attempt in proposal.incident.attempts if attempt.outcome not in uncounted]
     if len(used) < situation.limits.max_attempts:
         return None
     last = used[-1]
@@ -105,7 +109,7 @@ def has_used_all_attempts(proposal: Proposal) -> Escalate | None:
 def is_restart_loop(proposal: Proposal) -> Escalate | None:
     """At most three restarts of one workload in an hour, whichever incidents asked for them."""
     situation = proposal.situation
-    if proposal.action.type != "RestartPod":
+    if proposal.action.type not in journals.RESTARTS:
         return None
     pod = proposal.action.target.name
     restarts = journals.restarts_since(situation.journal, situation.now - RESTART_PERIOD, pod)
@@ -141,20 +145,22 @@ def worse_in_a_row(situation: Situation) -> Escalate | None:
 
 def is_own_work_in_progress(proposal: Proposal) -> Wait | None:
     """Prevents that a restart hits a rollout, a resize or a drain half-way."""
-    work = own_work_in_progress(proposal.situation)
+    work = own_work_in_progress(proposal.situation, besides=proposal.option.cuts_short)
     if work is None:
         return None
     return Wait("OwnWork", f"{work.kind} in progress: {work.message}", until=work.since + OWN_WORK_EXPLAINS_FOR)
 
 
-def own_work_in_progress(situation: Situation) -> OwnWork | None:
-    """Work on the runbook's component that is young enough to explain its symptoms."""
+def own_work_in_progress(situation: Situation, *, besides: frozenset[str] = frozenset()) -> OwnWork | None:
+    """Work on the runbook's component, of other kinds than `besides`, that is young enough to explain its symptoms."""
     component = situation.runbook.component
     return next(
         (
             work
             for work in situation.facts.own_work
-            if (not component or work.component == component) and situation.now < work.since + OWN_WORK_EXPLAINS_FOR
+            if work.kind not in besides
+            and (not component or work.component in ("", component))
+            and situation.now < work.since + OWN_WORK_EXPLAINS_FOR
         ),
         None,
     )
@@ -242,12 +248,12 @@ def first_switch(situation: Situation) -> Blocked | None:
     return next((blocked for switch in SWITCHES if (blocked := switch(situation)) is not None), None)
 
 
-def first_objection(proposal: Proposal) -> Objection | None:
-    """The first objection of all guards; None lets the attempt begin."""
+def first_objection(proposal: Proposal, guards: tuple[Guard, ...] = CHAIN) -> Objection | None:
+    """The first objection of the switches and these guards; None lets the attempt begin."""
     blocked = first_switch(proposal.situation)
     if blocked is not None:
         return blocked
-    return next((objection for guard in CHAIN if (objection := guard(proposal)) is not None), None)
+    return next((objection for guard in guards if (objection := guard(proposal)) is not None), None)
 
 
 def is_dry_run(situation: Situation) -> bool:

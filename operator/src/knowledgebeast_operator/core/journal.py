@@ -15,6 +15,9 @@ MAX_ATTEMPTS: Final = 120
 """The largest budget is 100 actions in its period."""
 
 
+RESTARTS: Final = frozenset({"RestartPod", "RollingRestart"})
+
+
 def merge(journal: Journal, attempts: Iterable[Attempt], now: datetime) -> Journal:
     """The journal with these attempts in their newest form, without what is too old to matter.
 
@@ -42,8 +45,8 @@ def last_moment(attempt: Attempt) -> datetime:
 
 
 def is_carried_out(attempt: Attempt) -> bool:
-    """Whether its action was sent, or may have been; dry runs and withdrawn intents were not."""
-    return attempt.outcome not in (Outcome.DRY_RUN, Outcome.BLOCKED)
+    """Whether its action was sent, or may have been: not a dry run, nor a withdrawn intent, nor a mere look."""
+    return attempt.outcome not in (Outcome.DRY_RUN, Outcome.BLOCKED, Outcome.DIAGNOSED)
 
 
 def actions_since(journal: Journal, moment: datetime) -> tuple[Attempt, ...]:
@@ -52,26 +55,30 @@ def actions_since(journal: Journal, moment: datetime) -> tuple[Attempt, ...]:
 
 
 def restarts_since(journal: Journal, moment: datetime, workload_pod: str) -> tuple[Attempt, ...]:
-    """Restarts of the pod of that name; a StatefulSet gives its successor the same one."""
+    """Restarts of the pod of that name (a StatefulSet gives its successor the same one), or of that workload."""
     return tuple(
-        a
-        for a in actions_since(journal, moment)
-        if a.action.type == "RestartPod" and a.action.target.name == workload_pod
+        a for a in actions_since(journal, moment) if a.action.type in RESTARTS and a.action.target.name == workload_pod
     )
 
 
 def in_flight_on(journal: Journal, target: Target) -> Attempt | None:
-    """An attempt that has not ended and touches the same object, by uid or by name."""
+    """An attempt that has not ended and touches the same object, by uid or by name; not one that awaits approval."""
     return next(
         (
             a
             for a in journal.attempts
             if a.finished is None
+            and not is_awaiting_approval(a)
             and a.action.target.kind == target.kind
             and (a.action.target.uid == target.uid or a.action.target.name == target.name)
         ),
         None,
     )
+
+
+def is_awaiting_approval(attempt: Attempt) -> bool:
+    """Whether it has been written down and a person has not allowed it so far as is known."""
+    return attempt.finished is None and attempt.approval is not None and attempt.begun is None and attempt.acted is None
 
 
 def consecutive_worse(journal: Journal, since: datetime | None) -> tuple[Attempt, ...]:

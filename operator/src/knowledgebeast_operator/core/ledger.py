@@ -4,13 +4,15 @@ The Incident objects are the operator's memory. These models are their `status` 
 camelCase, so that writing one down is `model_dump(by_alias=True)`.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from knowledgebeast_operator.core.actions import Action
+from knowledgebeast_operator.core.actions import Action, PutFields, SetFields
 
 
 class _Record(BaseModel):
@@ -26,10 +28,18 @@ class Severity(StrEnum):
     P3 = "P3"
 
 
+class Trigger(StrEnum):
+    """What an incident began with."""
+
+    DETECTED = "Detected"
+    MANUAL = "Manual"
+
+
 class Outcome(StrEnum):
-    """How an attempt ended. Inconclusive is never counted as success."""
+    """How an attempt ended. Inconclusive is never counted as success, and Diagnosed never as a remedy."""
 
     SUCCESSFUL = "Successful"
+    DIAGNOSED = "Diagnosed"
     FAILED = "Failed"
     UNDONE = "Undone"
     INCONCLUSIVE = "Inconclusive"
@@ -54,25 +64,70 @@ class Evidence(_Record):
     at: datetime
 
 
+class TaskReport(_Record):
+    """What a maintenance task said at its end, or why it said nothing.
+
+    `ok` as the task sees it: a check that found damage is not ok and has a result. `refused`: nothing was changed.
+    """
+
+    ok: bool
+    has_result: bool = True
+    refused: bool = False
+    reason: str = ""  # CamelCase; empty when the task gave none
+    message: str = ""
+    figures: Mapping[str, float] = Field(default_factory=dict)  # numbers that the task measured
+    values: Mapping[str, str] = Field(default_factory=dict)  # words that the task measured, such as damage: pages
+    notes: tuple[str, ...] = ()  # sentences: problems found, backups passed over
+
+
+class ApprovalRequest(_Record):
+    """What a person is asked to allow, and the hash by which they say that they have seen it."""
+
+    reason: str
+    evidence_hash: str
+    granted_by: str | None = None  # the IncidentApproval
+
+
 class Attempt(_Record):
     """One execution of one option. Written with `started` before anything is sent (intent first).
 
-    `acted` is set once the API server has confirmed the action. An attempt without `acted` found after a restart
-    of the operator is executed again: actions carry uids, so the repeat is a no-op.
+    `begun` is set when an action that takes its time has taken its first step: from then on it is brought to its end
+    whatever the signals say. `acted` is set once the API server has confirmed the action. An attempt without `acted`
+    found after a restart of the operator is executed again: actions carry uids, so the repeat is a no-op. So it is with
+    `undoing` and the inverse.
     """
 
     id: str
     option: str
     action: Action
-    inverse: Action | None = None
+    inverse: Annotated[SetFields | PutFields, Field(discriminator="type")] | None = None
     claimed_by: str
     started: datetime
+    approval: ApprovalRequest | None = None
+    begun: datetime | None = None
+    stage: str = ""  # the step that it is at: Fencing, TaskRunning
     acted: datetime | None = None
+    undoing: datetime | None = None  # when it was written down that the inverse is carried out
+    report: TaskReport | None = None
     finished: datetime | None = None
     outcome: Outcome | None = None
     message: str = ""
     before: tuple[Sli, ...] = ()
     after: tuple[Sli, ...] = ()
+
+
+class DataLoss(_Record):
+    """What a restore could not bring back: bounds that hold the true loss, and what can be ingested again."""
+
+    documents_lower: int
+    documents_upper: int | None = None  # None: nothing says how many there were
+    since: datetime | None = None
+    until: datetime | None = None
+    ingest_again: tuple[str, ...] = ()  # `project/id`, as many as fit
+    ingest_again_total: int = 0
+    rpo_seconds: float | None = None
+    rto_seconds: float | None = None
+    backup: str = ""
 
 
 class TimelineEntry(_Record):
@@ -108,6 +163,15 @@ class IncidentRecord(_Record):
     resolved_at: datetime | None = None
     escalation: Escalation | None = None
     caused_by: str | None = None
+    data_loss: DataLoss | None = None
+    trigger: Trigger = Trigger.DETECTED
+    option: str | None = None  # of a manual one: what is asked for
+    parameters: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def is_manual(self) -> bool:
+        """Whether a person asked for it."""
+        return self.trigger is Trigger.MANUAL
 
     @property
     def is_open(self) -> bool:

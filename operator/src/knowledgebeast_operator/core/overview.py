@@ -20,6 +20,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """The database of a new object is being filled from a backup, or cannot be: reason and sentence of Ready."""
+
+    reason: str
+    message: str
+    needs_a_human: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Operands:
     """The state of the objects that the operator applies."""
 
@@ -27,6 +36,8 @@ class Operands:
     desired_service_pods: int
     in_progress: str | None = None  # a sentence: what has not reached its desired state yet
     problem: str | None = None  # a sentence: why it will not, and what a human has to do
+    fenced_for: str | None = None  # the attempt for which every pod is kept away from the database
+    bootstrap: Bootstrap | None = None  # before the first start
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class Policy:
     def limits(self, runbook: Runbook, scrape_interval: timedelta) -> Limits:
         """The runbook's limits with what the object sets, raised to what can be measured."""
         item = self.remediation.policy(runbook.name)
+        chosen = item.thresholds or {}
         limits = runbook.limits.with_overrides(
             mode=item.mode,
             max_attempts=item.max_attempts,
@@ -93,6 +94,7 @@ class Policy:
             hold=item.for_,
             settle=item.settle,
             verify_timeout=item.verify_timeout,
+            thresholds={name: chosen.get(name, one.default) for name, one in runbook.thresholds.items()},
         )
         shortest = MINIMUM_SCRAPES * scrape_interval
         hold = max(limits.hold, shortest)
@@ -107,6 +109,7 @@ class Policy:
         """Why the operator does not act on this runbook; empty when every setting can be honoured."""
         item = self.remediation.policy(runbook.name)
         problems = _too_short(item, self.limits(runbook, scrape_interval), scrape_interval)
+        problems += _bad_thresholds(item, runbook)
         if runbook.severity is Severity.P0:  # ignores windows, so a broken one must not stop it
             return problems
         return problems + self._unknown_timezones()
@@ -164,6 +167,21 @@ def _too_short(item: RunbookPolicy, limits: Limits, scrape_interval: timedelta) 
         for name, (value, least) in needed.items()
         if value is not None and value < least
     )
+
+
+def _bad_thresholds(item: RunbookPolicy, runbook: Runbook) -> tuple[PolicyProblem, ...]:
+    """Thresholds that the runbook does not have, or that are out of its bounds."""
+    place = f"spec.remediation.runbooks[{item.name}].thresholds"
+    known = ", ".join(runbook.thresholds) or "none"
+    problems: list[PolicyProblem] = []
+    for name, value in (item.thresholds or {}).items():
+        one = runbook.thresholds.get(name)
+        if one is None:
+            problems.append(PolicyProblem(f"{place}.{name}", f"{runbook.name} has no such threshold; it has: {known}."))
+        elif not one.minimum <= value <= one.maximum:
+            message = f"{value:g} is not between {one.minimum:g} and {one.maximum:g} {one.unit}."
+            problems.append(PolicyProblem(f"{place}.{name}", message))
+    return tuple(problems)
 
 
 def _aware(moment: datetime) -> datetime:

@@ -25,6 +25,13 @@ class Scale:
 SCALES: Final = {
     "chroma_available": Scale(Better.HIGHER, noise=0.05),  # one canary of twenty
     "breaker_state": Scale(Better.LOWER, noise=1.0),  # half-open while it probes, open again: both are not closed
+    "embedding_available": Scale(Better.HIGHER, noise=0.0),  # share of pods that have their model
+    "database_up": Scale(Better.HIGHER, noise=0.0),  # 0 or 1
+    "slow_ratio": Scale(Better.LOWER, noise=0.01),  # P99: a hundredth of the answers is the runbook's limit
+    "query_cache_hit_ratio": Scale(Better.HIGHER, noise=0.05),  # moves with what people ask
+    "model_call_ratio": Scale(Better.LOWER, noise=0.05),
+    "memory_share": Scale(Better.LOWER, noise=0.05),  # of the limit: what one request may take
+    "disk_free_ratio": Scale(Better.HIGHER, noise=1.0),  # who fills a volume while it is cleaned is not the cleaning
     "error_ratio": Scale(Better.LOWER, noise=0.01),  # the runbook's limit for 5xx answers
 }
 

@@ -3,13 +3,13 @@
 One module of `runbooks/` holds one `RUNBOOK` value of this type and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
-from knowledgebeast_operator.core.actions import Action
+from knowledgebeast_operator.core.actions import Action, PutFields, SetFields
 from knowledgebeast_operator.core.facts import Facts, Unknown
 from knowledgebeast_operator.core.ledger import (
     Attempt,
@@ -20,6 +20,7 @@ from knowledgebeast_operator.core.ledger import (
     Severity,
     Sli,
 )
+from knowledgebeast_operator.core.overlays import FieldOverlay
 from knowledgebeast_operator.custom_resource import Mode as Mode
 
 
@@ -35,10 +36,30 @@ class Limits:
     settle: timedelta  # after an action, before its effect is judged
     verify_timeout: timedelta  # after which an action that shows no effect has failed
     mode: Mode = Mode.ENFORCE
+    thresholds: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def threshold(self, name: str) -> float:
+        """A threshold in its unit.
+
+        Raises:
+            KeyError: the runbook declares none of this name.
+        """
+        return self.thresholds[name]
 
     def with_overrides(self, **fields: object) -> "Limits":
         """The same limits with the fields that the object sets; None means not set."""
         return replace(self, **{name: value for name, value in fields.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A number that a runbook compares with; `thresholds.<name>` of `spec.remediation.runbooks[]` overrides it."""
+
+    default: float
+    minimum: float
+    maximum: float
+    unit: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +70,7 @@ class NotDetected:
     message: str
     held: timedelta  # for how long at least, as far as the window reaches back
     evidence: tuple[Evidence, ...] = ()
+    is_told: bool = False  # the condition shows the message, figures and all, though there is no incident
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +82,7 @@ class Detected:
     held: timedelta  # for how long at least, as far as the window reaches back
     evidence: tuple[Evidence, ...] = ()
     outlasts_own_work: bool = False  # a rollout does not explain it: it waits for an image, a node, memory
+    is_event: bool = False  # it has happened, and need not last before it counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +97,24 @@ Diagnosis: TypeAlias = NotDetected | Detected | Undetermined
 
 @dataclass(frozen=True, slots=True)
 class Applicable:
-    """The option fits; this is what it would do."""
+    """The option fits; this is what it would do, and why a person has to allow it first, if so."""
 
     action: Action
+    needs_approval: str | None = None
+    inverse: SetFields | PutFields | None = None  # undoes it at once, when things got worse or no better
 
 
 @dataclass(frozen=True, slots=True)
 class NotApplicable:
     """The option does not fit, and a sentence on what does."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """The right thing is to do nothing, and why; nobody is called for it."""
 
     reason: str
     message: str
@@ -94,6 +127,9 @@ class Pause:
     reason: str
     message: str
     wait: timedelta
+
+
+Consideration: TypeAlias = Applicable | NotApplicable | NothingToDo | Pause
 
 
 class Effect(StrEnum):
@@ -120,9 +156,13 @@ class Option:
 
     code: str  # "2A"
     name: str  # "RestartChroma"
-    consider: Callable[[Facts, Detected, Journal, Limits], Applicable | NotApplicable | Pause]
+    consider: Callable[[Facts, Detected, Journal, Limits], Consideration]
     verify: Callable[[Facts, Attempt, Limits], Verdict]
     is_disruptive: bool = True
+    cuts_short: frozenset[str] = frozenset()  # kinds of own work that it need not wait for, such as Rollout
+    is_remedy: bool = True  # False: it only finds out more, so that another option can be chosen
+    by_hand: "Callable[[Facts, Mapping[str, str]], Applicable | NotApplicable] | None" = None
+    """What it does when a person asks for it with these parameters; None when nobody can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +180,15 @@ class Runbook:
     escalate: Callable[[Facts, IncidentRecord, Limits], Escalation | None]
     signals: tuple[str, ...] = field(default=())  # the metrics that it reads, for the docs and the contract test
     component: str = ""  # whose own work explains the symptoms: service or chroma; empty for any
+    harmed: "Callable[[Facts, IncidentRecord], Escalation | None] | None" = None
+    """What a person has to know though the signals are good again."""
+    explained_by: tuple[str, ...] = ()  # runbooks whose open incident is the cause of this one's signals
+    thresholds: Mapping[str, Threshold] = field(default_factory=dict[str, Threshold])
+    release: "Callable[[Facts, str, FieldOverlay, Limits], str | None] | None" = None
+    """Why an overlay of this runbook, on the field of this path, may end; asked while it has no open incident."""
+    release_backoff: timedelta | None = None
+    """How long an overlay stays at least that had to be put again within a day, doubled each time; None: no longer."""
 
     def option(self, name: str) -> Option | None:
-        """The option of that name; None after an upgrade that dropped it."""
-        return next((option for option in self.options if option.name == name), None)
+        """The option of that name or code; None after an upgrade that dropped it."""
+        return next((option for option in self.options if name in (option.name, option.code)), None)

@@ -1,13 +1,19 @@
 """Everything that one decision is made from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from knowledgebeast_operator.core import journal as journals
+from knowledgebeast_operator.core.approvals import Approval
 from knowledgebeast_operator.core.facts import Facts
-from knowledgebeast_operator.core.ledger import IncidentRecord, Journal
+from knowledgebeast_operator.core.ledger import IncidentRecord, Journal, Severity
 from knowledgebeast_operator.core.policy import Policy, PolicyProblem
 from knowledgebeast_operator.core.runbook import Diagnosis, Limits, Runbook
+
+CAUSE_EXPLAINS_FOR: Final = timedelta(minutes=15)
+"""Then the symptom is looked after by itself (runbook map, "Cause before symptom")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,8 @@ class Situation:
     incident: IncidentRecord | None  # the one that is open; None when there is none
     journal: Journal  # with the attempts of the open incident
     operator: str  # who would claim an attempt: the operator's pod name
+    cause: IncidentRecord | None = None  # an open incident of another runbook that explains the signals
+    approvals: tuple[Approval, ...] = ()
 
     @property
     def now(self) -> datetime:
@@ -37,8 +45,21 @@ def assess(
     incident: IncidentRecord | None,
     journal: Journal,
     operator: str,
+    others: Iterable[IncidentRecord] = (),
+    approvals: tuple[Approval, ...] = (),
 ) -> Situation:
-    """Diagnoses, and puts together what `decide` looks at. A closed incident is none."""
+    """Diagnoses, and puts together what `decide` looks at. A closed incident is none.
+
+    Args:
+        facts: what is known.
+        runbook: whose turn it is.
+        policy: what the owner allows.
+        incident: its incident.
+        journal: what was done lately.
+        operator: who decides.
+        others: incidents of other runbooks, for the cause.
+        approvals: what people have allowed.
+    """
     limits = policy.limits(runbook, facts.scrape_interval)
     is_open = incident is not None and incident.is_open
     return Situation(
@@ -51,4 +72,23 @@ def assess(
         incident=incident if is_open else None,
         journal=journals.merge(journal, incident.attempts if incident is not None else (), facts.now),
         operator=operator,
+        cause=find_cause(runbook, others, facts.now),
+        approvals=approvals,
+    )
+
+
+def find_cause(runbook: Runbook, others: Iterable[IncidentRecord], now: datetime) -> IncidentRecord | None:
+    """The open incident that explains this runbook's signals: young enough, and not less severe."""
+    ranks = list(Severity)
+    return next(
+        (
+            other
+            for other in others
+            if other.is_open
+            and not other.is_manual
+            and other.runbook in runbook.explained_by
+            and ranks.index(other.severity) <= ranks.index(runbook.severity)
+            and now < other.opened_at + CAUSE_EXPLAINS_FOR
+        ),
+        None,
     )

@@ -11,7 +11,9 @@ from knowledgebeast_operator.core.decision import (
     Open,
     Perform,
     Resolve,
+    Revert,
     Uncertain,
+    Undo,
     Wait,
 )
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord
@@ -58,6 +60,8 @@ def _worst_turn(overview: Overview) -> Turn | None:
 def _problem(overview: Overview, turn: Turn | None) -> str:
     if overview.operands.problem is not None:
         return overview.operands.problem
+    if overview.operands.bootstrap is not None:
+        return overview.operands.bootstrap.message
     if turn is None:
         return "Not assessed yet."
     others = len(overview.incidents) - 1
@@ -103,6 +107,8 @@ def _next(turn: Turn | None) -> str:
             return f"Nothing is done. {message}"
         case Begin(attempt=attempt) | Perform(attempt=attempt):
             return f"Now: {attempt.action.describe()}."
+        case Revert(attempt=attempt) | Undo(attempt=attempt):
+            return f"Now: undo {attempt.option} ({attempt.id}), which did not help."
         case Conclude(attempt=attempt):
             return f"After {attempt.id} ({attempt.outcome}) the signals decide."
         case Escalate(escalation=escalation):
@@ -116,6 +122,8 @@ def _next(turn: Turn | None) -> str:
 def _needed(overview: Overview, turn: Turn | None) -> str:
     if overview.operands.problem is not None:
         return overview.operands.problem
+    if overview.operands.bootstrap is not None and overview.operands.bootstrap.needs_a_human:
+        return overview.operands.bootstrap.message
     for incident in overview.incidents:
         if incident.escalation is not None:
             return incident.escalation.next_step

@@ -14,10 +14,12 @@ from knowledgebeast_operator.core.decision import (
     Open,
     Perform,
     Resolve,
+    Revert,
     Uncertain,
+    Undo,
     Wait,
 )
-from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Outcome, TimelineEntry
+from knowledgebeast_operator.core.ledger import Attempt, DataLoss, IncidentRecord, Outcome, TimelineEntry
 from knowledgebeast_operator.core.runbook import Runbook
 
 MAX_TIMELINE: Final = 50
@@ -31,6 +33,7 @@ MAX_MESSAGE: Final = 1024
 
 OUTCOME_REASONS: Final = {
     Outcome.SUCCESSFUL: "RemediationSucceeded",
+    Outcome.DIAGNOSED: "Diagnosed",
     Outcome.FAILED: "RemediationFailed",
     Outcome.UNDONE: "RemediationUndone",
     Outcome.INCONCLUSIVE: "RemediationInconclusive",
@@ -52,6 +55,7 @@ def opened(runbook: Runbook, decision: Open, *, name: str, number: int, now: dat
         opened_at=now,
         detected_at=decision.detected_at,
         evidence=decision.evidence[:MAX_EVIDENCE],
+        caused_by=decision.caused_by,
         timeline=(_entry(now, "IncidentDetected", f"{decision.reason}: {decision.message}"),),
     )
 
@@ -59,12 +63,17 @@ def opened(runbook: Runbook, decision: Open, *, name: str, number: int, now: dat
 def transition(record: IncidentRecord, decision: Decision, now: datetime) -> IncidentRecord:
     """The record after `decision`, which was made at `now`. `Perform` means that the action has been confirmed."""
     match decision:
-        case Begin(attempt=attempt):
-            return _begin(record, attempt, now)
-        case Perform(attempt=attempt):
-            return _acted(record, attempt, now)
+        case Begin(attempt=attempt, passed_over=passed_over):
+            return _begin(_pass_over(record, passed_over, now), attempt, now)
+        case Perform(attempt=attempt, loss=loss):
+            acted = _acted(record, attempt, now)
+            return acted if loss is None else _update(acted, data_loss=_measured(record, loss, now))
+        case Revert(attempt=attempt):
+            return _revert(record, attempt, now)
         case Conclude(attempt=attempt):
             return _conclude(record, attempt, now)
+        case Undo(attempt=attempt):
+            return _undone(record, attempt, now)
         case Escalate(escalation=escalation):
             if record.escalation is not None:
                 return record
@@ -93,12 +102,59 @@ def _begin(record: IncidentRecord, attempt: Attempt, now: datetime) -> IncidentR
     return _tell(_put(record, attempt), now, "RemediationBegun", message)
 
 
+def _pass_over(record: IncidentRecord, passed_over: tuple[tuple[str, str], ...], now: datetime) -> IncidentRecord:
+    """Why the options before the chosen one did not fit, each reason once."""
+    for option, why in passed_over:
+        message = f"{option}: {why}"[:MAX_MESSAGE]
+        if all(entry.message != message for entry in record.timeline):
+            record = _tell(record, now, "OptionPassedOver", message)
+    return record
+
+
+def _revert(record: IncidentRecord, attempt: Attempt, now: datetime) -> IncidentRecord:
+    known = next((known for known in record.attempts if known.id == attempt.id), None)
+    if known is None or known.undoing is not None or known.finished is not None or attempt.inverse is None:
+        return record
+    cut = attempt.model_copy(update={"undoing": now, "message": attempt.message[:MAX_MESSAGE]})
+    message = f"{attempt.option} ({attempt.id}): {attempt.message} It is undone: {attempt.inverse.describe()}."
+    return _tell(_put(record, cut), now, "RemediationUndoing", message)
+
+
+def _undone(record: IncidentRecord, attempt: Attempt, now: datetime) -> IncidentRecord:
+    known = next((known for known in record.attempts if known.id == attempt.id), None)
+    if known is None or known.undoing is None or known.finished is not None:
+        return record
+    update = {"finished": now, "outcome": Outcome.UNDONE}
+    message = f"{known.option} ({known.id}) was undone. {known.message}"
+    return _tell(_put(record, known.model_copy(update=update)), now, OUTCOME_REASONS[Outcome.UNDONE], message)
+
+
+def progressed(record: IncidentRecord, attempt: Attempt, stage: str, message: str, now: datetime) -> IncidentRecord:
+    """The record when a task has come to another of its steps. The first step is where it begins."""
+    known = next((known for known in record.attempts if known.id == attempt.id), None)
+    if known is None or known.acted is not None or known.finished is not None or known.stage == stage:
+        return record
+    update = {"begun": known.begun or now, "stage": stage, "approval": attempt.approval}
+    return _tell(
+        _put(record, known.model_copy(update=update)), now, stage, f"{attempt.option} ({attempt.id}): {message}"
+    )
+
+
+def _measured(record: IncidentRecord, loss: DataLoss, now: datetime) -> DataLoss:
+    """With the time that users know: from the first sign of damage to the restored database."""
+    return loss.model_copy(update={"rto_seconds": max(0.0, (now - record.detected_at).total_seconds())})
+
+
 def _acted(record: IncidentRecord, attempt: Attempt, now: datetime) -> IncidentRecord:
     known = next((known for known in record.attempts if known.id == attempt.id), None)
     if known is None or known.acted is not None or known.finished is not None:
         return record
+    update = {"acted": now, "report": attempt.report, "approval": attempt.approval}
+    told = _put(record, known.model_copy(update=update))
+    if attempt.report is not None:
+        return _tell(told, now, "TaskEnded", f"{attempt.option} ({attempt.id}): {attempt.report.message}")
     message = f"{attempt.option} ({attempt.id}) was carried out on {attempt.action.target.name}."
-    return _tell(_put(record, known.model_copy(update={"acted": now})), now, "RemediationCarriedOut", message)
+    return _tell(told, now, "RemediationCarriedOut", message)
 
 
 def _conclude(record: IncidentRecord, attempt: Attempt, now: datetime) -> IncidentRecord:

@@ -1,7 +1,8 @@
 """The custom resources as values: names, units, and the parsed KnowledgeBeast. No I/O and no clock.
 
-`names` has the API group, labels and the names of children, `units` reads durations and quantities, `spec` mirrors
-the CRD's schema (crds/knowledgebeasts.yaml), `knowledgebeast` parses a live object into it.
+`names` has the API group, labels and the names of children, `units` reads durations and quantities, `schedule` reads
+cron expressions, `spec` mirrors the CRD's schema (crds/knowledgebeasts.yaml), `knowledgebeast` parses a live object
+into it.
 """
 
 from knowledgebeast_operator.custom_resource import names

@@ -16,6 +16,8 @@ KIND: Final = "KnowledgeBeast"
 PLURAL: Final = "knowledgebeasts"
 INCIDENT_KIND: Final = "Incident"
 INCIDENT_PLURAL: Final = "incidents"
+APPROVAL_KIND: Final = "IncidentApproval"
+APPROVAL_PLURAL: Final = "incidentapprovals"
 
 FIELD_MANAGER: Final = "knowledgebeast-operator"
 FINALIZER: Final = f"{GROUP}/operator"
@@ -24,16 +26,25 @@ PAUSED_ANNOTATION: Final = f"{GROUP}/paused"
 RESUME_ANNOTATION: Final = f"{GROUP}/resume"
 """A time (RFC 3339): what made things worse before it no longer stops the operator."""
 DESIRED_HASH_ANNOTATION: Final = f"{GROUP}/desired-hash"
+POD_TEMPLATE_ANNOTATION: Final = f"{GROUP}/pod-template-digest"
+"""On the service's pods: which `spec.service.podTemplate` they were made with."""
+STOPPED_ANNOTATION: Final = f"{GROUP}/stopped-because"
+"""On a Job that the operator has given up: why, so that its successor knows it too."""
 
 NAME_LABEL: Final = f"{GROUP}/name"
 INCIDENT_LABEL: Final = f"{GROUP}/incident"
 ATTEMPT_LABEL: Final = f"{GROUP}/attempt"
+TASK_LABEL: Final = f"{GROUP}/task"
+"""The maintenance task that a Job and its pods carry out, such as `backup`."""
+VOLUME_LABEL: Final = f"{GROUP}/volume"
+"""On maintenance pods: the volume that they work on, `DATABASE` or `CHROMA`."""
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 
 SERVICE: Final = "service"
 CHROMA: Final = "chroma"
 MAINTENANCE: Final = "maintenance"
 DATABASE: Final = "database"
+BACKUPS: Final = "backups"
 
 MAX_NAME_LENGTH: Final = 40
 """Of a KnowledgeBeast; the CRD refuses longer ones."""
@@ -77,19 +88,34 @@ def chroma_pod_name(name: str) -> str:
     return f"{chroma_name(name)}-0"
 
 
+def admin_name(name: str) -> str:
+    """The headless Service whose addresses are the admin ports of the ready service pods."""
+    return f"{name}-admin"
+
+
 def service_account_name(name: str) -> str:
     """The service's ServiceAccount and NetworkPolicy."""
     return f"{name}-service"
 
 
 def claim_name(name: str, volume: str) -> str:
-    """The claim of a volume, `DATABASE` or `CHROMA`."""
+    """The claim of a volume: `DATABASE`, `BACKUPS` or `CHROMA`."""
     return f"{name}-{volume}"
 
 
 def component_of(volume: str) -> str:
     """Whose pods mount the volume."""
-    return SERVICE if volume == DATABASE else CHROMA
+    return CHROMA if volume == CHROMA else SERVICE
+
+
+def cron_job_name(name: str, task: str) -> str:
+    """`demo-backup`: the CronJob of a maintenance task. Its Jobs add eleven characters (52 is the API's limit)."""
+    return f"{name}-{task}"
+
+
+def bootstrap_job_name(name: str) -> str:
+    """The Job that fills the database of a new object from a backup."""
+    return f"{name}-bootstrap"
 
 
 def settings_name(name: str) -> str:

@@ -3,6 +3,8 @@
 The bounds are checked here again because an object can be older than the rule that would refuse it today.
 """
 
+import hashlib
+import json
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final, Literal
@@ -10,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from knowledgebeast_operator.custom_resource import schedule
 from knowledgebeast_operator.custom_resource.units import format_duration, parse_bytes, parse_duration
 
 SHORTEST: Final = timedelta(seconds=5)
@@ -38,6 +41,9 @@ Memory = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}(Mi|Gi)$")]
 
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}(Mi|Gi|Ti)$")]
 
+Schedule = Annotated[str, Field(min_length=9, max_length=100), AfterValidator(schedule.checked)]
+"""Five fields as cron has them, in UTC."""
+
 
 class Mode(StrEnum):
     """What the operator may do about an incident: act, only write down what it would do, or nothing."""
@@ -45,6 +51,23 @@ class Mode(StrEnum):
     ENFORCE = "Enforce"
     DRY_RUN = "DryRun"
     DISABLED = "Disabled"
+
+
+class Device(StrEnum):
+    """Where embeddings are computed; `auto` takes a GPU where the image and the node have one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Backend(StrEnum):
+    """What computes embeddings; `auto` takes the first that works."""
+
+    AUTO = "auto"
+    INT8 = "int8"
+    FP32 = "fp32"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
 
 
 class DeletionPolicy(StrEnum):
@@ -96,14 +119,20 @@ class ChromaResources(Part):
 
 
 class Storage(Part):
-    """One claim. It grows when `size` does and never shrinks."""
+    """One claim. It grows when `size` does, by itself up to `max_size` when its volume is full, and never shrinks."""
 
     size: Size = "10Gi"
+    max_size: Size | None = None
     storage_class_name: str | None = Field(default=None, min_length=1, max_length=253)
 
     @property
     def size_bytes(self) -> int:
         return parse_bytes(self.size)
+
+    @property
+    def max_size_bytes(self) -> int | None:
+        """None: it does not grow by itself."""
+        return None if self.max_size is None else parse_bytes(self.max_size)
 
 
 class Toleration(Part):
@@ -133,16 +162,40 @@ class PodTemplate(Part):
     annotations: dict[str, str] = Field(default_factory=dict, max_length=20)
     env: tuple[EnvironmentVariable, ...] = Field(default=(), max_length=50)
 
+    @property
+    def canonical(self) -> str:
+        """As JSON that is the same for the same content."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=True)
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that differ where the content does."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:16]
+
+
+class SecretKeyRef(Part):
+    """One key of a Secret in the object's namespace. The kubelet reads it, the operator never does."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    key: str = Field(default="keys.json", min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")
+
 
 class ServiceConfig(Part):
     """Settings of the service. None of them restarts a pod."""
 
     rate_limit_per_minute: int = Field(default=100, ge=0, le=1_000_000)
+    trusted_proxies: int = Field(default=0, ge=0, le=16)
     max_document_size_mb: int = Field(default=50, ge=1, le=1024, alias="maxDocumentSizeMB")
     chroma_probe_interval_seconds: int = Field(default=30, ge=1, le=300)
     chroma_timeout_seconds: float = Field(default=1.0, ge=0.1, le=30)
     canary_interval_seconds: int = Field(default=10, ge=1, le=300)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Rollout(Part):
+    """How a new revision of the service goes out: one pod of it serves for so long before the next one is replaced."""
+
+    canary_seconds: int = Field(default=0, ge=0, le=3600)
 
 
 class Service(Part):
@@ -153,6 +206,7 @@ class Service(Part):
     max_replicas: int = Field(default=5, ge=1, le=20)
     resources: ServiceResources = ServiceResources()
     pod_template: PodTemplate = PodTemplate()
+    api_keys_secret_ref: SecretKeyRef | None = None
     config: ServiceConfig = ServiceConfig()
 
 
@@ -160,6 +214,18 @@ class Cache(Part):
     query_entries: int = Field(default=1000, ge=0, le=1_000_000)
     embedding_entries: int = Field(default=5000, ge=0, le=1_000_000)
     max_memory_mb: int = Field(default=2048, ge=16, le=1_048_576, alias="maxMemoryMB")
+    warming_schedule: Schedule = "0 */6 * * *"
+
+
+class Embedding(Part):
+    model: str = Field(
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+    )
+    device: Device = Device.AUTO
+    backend: Backend = Backend.AUTO
 
 
 class Chroma(Part):
@@ -167,8 +233,43 @@ class Chroma(Part):
     resources: ChromaResources = ChromaResources()
 
 
+class Backup(Part):
+    """When the database is backed up, for how long the backups are kept, and the claim that they are kept on."""
+
+    schedule: Schedule = "0 * * * *"
+    keep_days: int = Field(default=7, ge=1, le=366)
+    keep_daily_days: int = Field(default=30, ge=1, le=3660)
+    storage: Storage = Storage()
+
+    @property
+    def retention_arguments(self) -> tuple[str, ...]:
+        """The words of a maintenance task that say what is kept.
+
+        An object can be older than the rule that keepDailyDays is not below keepDays.
+        """
+        daily = max(self.keep_days, self.keep_daily_days)
+        return ("--keep-days", str(self.keep_days), "--keep-daily-days", str(daily))
+
+
 class Database(Part):
     storage: Storage = Storage()
+    backup: Backup = Backup()
+    integrity_check_schedule: Schedule = "*/30 * * * *"
+    restore_drill_schedule: Schedule = "0 3 * * 0"
+    clean_schedule: Schedule = "0 2 * * *"
+
+
+class RestoreFrom(Part):
+    """A claim with backups of another object, and the backup to take; without one, the newest good one."""
+
+    claim_name: Annotated[str, Field(min_length=1, max_length=253)]
+    backup: str | None = Field(default=None, max_length=64, pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9]{1,19}$")
+
+
+class Bootstrap(Part):
+    """Where the first content of a new object comes from; unset, it begins empty."""
+
+    restore_from: RestoreFrom | None = None
 
 
 class Prometheus(Part):
@@ -200,6 +301,9 @@ class Budget(Part):
     per: Duration = timedelta(hours=1)
 
 
+ThresholdValue = Annotated[float, Field(ge=0, le=1e12)]
+
+
 class RunbookPolicy(Part):
     """Settings of one runbook; what is unset follows the runbook's own default."""
 
@@ -212,6 +316,7 @@ class RunbookPolicy(Part):
     for_: Duration | None = Field(default=None, alias="for")
     settle: Duration | None = None
     verify_timeout: Duration | None = None
+    thresholds: dict[str, ThresholdValue] | None = Field(default=None, max_length=32)
 
 
 class Remediation(Part):
@@ -228,9 +333,12 @@ class Remediation(Part):
 
 class Spec(Part):
     service: Service = Service()
+    rollout: Rollout = Rollout()
     cache: Cache = Cache()
+    embedding: Embedding = Embedding()
     chroma: Chroma = Chroma()
     database: Database = Database()
+    bootstrap: Bootstrap = Bootstrap()
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     prometheus: Prometheus = Prometheus()
     remediation: Remediation = Remediation()

@@ -55,6 +55,14 @@ def parse_bytes(text: str) -> int:
     return int(parse_quantity(text))
 
 
+def quantity_bytes(text: str | None) -> int | None:
+    """A size of a live object; None where it is absent or in a form that is not read here."""
+    try:
+        return None if text is None else parse_bytes(text)
+    except ValueError:
+        return None
+
+
 def larger_quantity(one: str, other: str) -> str:
     """The larger of two quantities as it was written; the first when they are equal."""
     return other if parse_quantity(other) > parse_quantity(one) else one

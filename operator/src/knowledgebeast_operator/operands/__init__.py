@@ -4,13 +4,15 @@
 """
 
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
-from knowledgebeast_operator.operands import accounts, chroma, claims, network, service, settings
+from knowledgebeast_operator.operands import accounts, chroma, claims, cron_jobs, network, service, settings
 from knowledgebeast_operator.operands.effective import Effective, effective
 from knowledgebeast_operator.operands.manifest import Manifest, desired_hash, stamped
 
 
 def build(kb: KnowledgeBeast, effective: Effective) -> list[Manifest]:
     """Everything that the object needs, each with its hash as an annotation; what others refer to comes first.
+
+    While the database is being filled from a backup, nothing that would use it is among them.
 
     The answer does not depend on what exists already: claims of an earlier object of this name are taken over by
     applying the same manifest onto them.
@@ -22,8 +24,9 @@ def build(kb: KnowledgeBeast, effective: Effective) -> list[Manifest]:
         *claims.claims(kb, effective),
         *network.services(kb),
         chroma.stateful_set(kb, effective),
-        service.deployment(kb, effective),
     ]
+    if not effective.is_bootstrapping:
+        manifests += [service.deployment(kb, effective), *cron_jobs.cron_jobs(kb, effective)]
     return [stamped(manifest) for manifest in manifests]
 
 

@@ -1,4 +1,7 @@
-"""The Job of one maintenance task: `knowledgebeast maintain <task>` where the volume is."""
+"""The Job of one maintenance task: `knowledgebeast maintain <task>` where the volume is.
+
+`operands.cron_jobs` has those that run by the clock, `operands.bootstrap` the one that fills a new database.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,9 +11,13 @@ from typing import Final
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
 from knowledgebeast_operator.custom_resource.names import (
     ATTEMPT_LABEL,
+    BACKUPS,
+    CHROMA,
     DATABASE,
     MAINTENANCE,
     MAX_LABEL_LENGTH,
+    TASK_LABEL,
+    VOLUME_LABEL,
 )
 from knowledgebeast_operator.operands import pods
 from knowledgebeast_operator.operands.effective import Effective
@@ -20,12 +27,27 @@ from knowledgebeast_operator.operands.service import service_environment
 RETENTION_SECONDS: Final = 24 * 3600
 """How long a finished Job and its log stay for people to read."""
 
+ANSWERED: Final = 1
+"""How a task exits that has found damage or refuses: running it again at once would give the same answer."""
+
+FAILURE_POLICY: Final[Manifest] = {
+    "rules": [
+        # A drained node is no failure of the task.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [ANSWERED]}},
+    ]
+}
+
+_SOURCE_MOUNT: Final[Manifest] = {"name": "source", "mountPath": pods.SOURCE_FOLDER, "readOnly": True}
+
+_SCRATCH_MOUNT: Final[Manifest] = {"name": "scratch", "mountPath": pods.SCRATCH_FOLDER}
+
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class BesidePods:
-    """Pods that have the volume mounted are running: go to their node."""
+    """Go to the node of the pods that have the volume mounted; where none runs, to wherever the volume can go."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,14 @@ class Anywhere:
     """The volume was never in use, so any node may take it."""
 
 
-Placement = BesidePods | OnNode | Anywhere
+@dataclass(frozen=True)
+class BesideObjects:
+    """The pod mounts a volume of other objects too: go to the node of whoever has it mounted."""
+
+    others: tuple[str, ...]
+
+
+Placement = BesidePods | OnNode | Anywhere | BesideObjects
 
 
 @dataclass(frozen=True)
@@ -53,6 +82,11 @@ class MaintenanceTask:
         arguments: further words of the command line. They are never seen by a shell.
         volume: the volume that the task works on, mounted at /data.
         deadline_seconds: after this the Job is stopped.
+        labels: of the Job and of its pods, beside the usual ones.
+        source_claim: a claim of another object, mounted at /source and only read.
+        has_scratch: a volume as large as the database's is made for the run, mounted at /scratch, and goes with it.
+        run_id: names the run on the volume; empty, the attempt does. When people delete incidents, ids of attempts come
+            again, and what an earlier run left on the volume must not be taken for the result of this one.
     """
 
     attempt_id: str
@@ -61,6 +95,14 @@ class MaintenanceTask:
     volume: str = DATABASE
     deadline_seconds: int = 3600
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    source_claim: str | None = None
+    has_scratch: bool = False
+    run_id: str = ""
+
+    @property
+    def mounts(self) -> Mapping[str, str]:
+        """Folders by volume."""
+        return {self.volume: pods.DATA_FOLDER, **({} if self.volume == CHROMA else {BACKUPS: pods.BACKUP_FOLDER})}
 
 
 def job(kb: KnowledgeBeast, effective: Effective, task: MaintenanceTask, placement: Placement) -> Manifest:
@@ -73,7 +115,8 @@ def job(kb: KnowledgeBeast, effective: Effective, task: MaintenanceTask, placeme
         raise ValueError(f"{task.attempt_id!r} cannot name a Job: at most 63 lower case letters, digits and hyphens")
     if not _NAME.fullmatch(task.task):
         raise ValueError(f"{task.task!r} is not the name of a task: lower case letters, digits and hyphens")
-    labels = {**task.labels, ATTEMPT_LABEL: task.attempt_id}
+    labels = {**task.labels, ATTEMPT_LABEL: task.attempt_id, TASK_LABEL: task.task}
+    run = task.run_id or task.attempt_id
     return stamped(
         {
             "apiVersion": "batch/v1",
@@ -86,41 +129,78 @@ def job(kb: KnowledgeBeast, effective: Effective, task: MaintenanceTask, placeme
                 "ttlSecondsAfterFinished": RETENTION_SECONDS,
                 # The next pod waits until the last one is gone, or it would only wait for the volume's lock.
                 "podReplacementPolicy": "Failed",
-                "template": {
-                    "metadata": {"labels": {**names.labels(kb.name, MAINTENANCE), **labels}},
-                    "spec": _pod(kb, effective, task, placement),
-                },
+                "podFailurePolicy": FAILURE_POLICY,
+                "template": template(kb, effective, task, placement, attempt=run, labels=labels),
             },
         }
     )
 
 
-def _pod(kb: KnowledgeBeast, effective: Effective, task: MaintenanceTask, placement: Placement) -> Manifest:
-    command = ["knowledgebeast", "maintain", task.task, *task.arguments, "--attempt-id", task.attempt_id]
+def template(
+    kb: KnowledgeBeast,
+    effective: Effective,
+    task: MaintenanceTask,
+    placement: Placement,
+    *,
+    attempt: str,
+    labels: Mapping[str, str],
+    environment: tuple[Manifest, ...] = (),
+) -> Manifest:
+    """The pod of a task. `attempt` may be `$(NAME)` of a variable in `environment`, which the kubelet fills in."""
+    command = ["knowledgebeast", "maintain", task.task, *task.arguments, "--attempt-id", attempt]
     container = {
         **pods.container(MAINTENANCE, effective.image, command, pods.resources(kb.spec.service.resources)),
-        "env": pods.environment(service_environment(kb)),
+        "env": [*pods.environment(service_environment(kb)), *environment],
+        # Where a task ends without a word of its own, its log says why.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": task.volume, "mountPath": pods.DATA_FOLDER},
+            *({"name": volume, "mountPath": folder} for volume, folder in task.mounts.items()),
+            *([] if task.source_claim is None else [_SOURCE_MOUNT]),
+            *([_SCRATCH_MOUNT] if task.has_scratch else []),
             {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
+    spec = pods.pod_spec(
+        kb,
+        service_account=names.service_account_name(kb.name),
+        container=container,
+        volumes=[
+            *(pods.claim_volume(kb, volume) for volume in task.mounts),
+            *([] if task.source_claim is None else [_source_volume(task.source_claim)]),
+            *([_scratch_volume(kb, effective)] if task.has_scratch else []),
+            pods.temporary_volume(),
+        ],
+    )
+    volume_label = {VOLUME_LABEL: CHROMA if task.volume == CHROMA else DATABASE}
     return {
-        **pods.pod_spec(
-            kb,
-            service_account=names.service_account_name(kb.name),
-            container=container,
-            volumes=[pods.claim_volume(kb, task.volume), pods.temporary_volume()],
-        ),
-        "restartPolicy": "Never",
-        "affinity": _affinity(kb, task, placement),
+        "metadata": {"labels": {**names.labels(kb.name, MAINTENANCE), **volume_label, **labels}},
+        "spec": {**spec, "restartPolicy": "Never", "affinity": _affinity(kb, task, placement)},
     }
+
+
+def _source_volume(claim: str) -> Manifest:
+    return {"name": "source", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+
+
+def _scratch_volume(kb: KnowledgeBeast, effective: Effective) -> Manifest:
+    """A claim that Kubernetes makes with the pod and removes with it: an emptyDir would fill the node's own disk."""
+    class_name = kb.spec.database.storage.storage_class_name
+    spec: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": effective.claim_sizes[DATABASE]}},
+        **({} if class_name is None else {"storageClassName": class_name}),
+    }
+    return {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": spec}}}
 
 
 def _affinity(kb: KnowledgeBeast, task: MaintenanceTask, placement: Placement) -> Manifest:
     match placement:
+        case BesidePods() if task.volume == CHROMA:
+            return pods.beside_chroma(kb.name)
         case BesidePods():
-            return pods.beside(kb, names.component_of(task.volume))
+            return pods.beside_the_database(kb.name)
+        case BesideObjects(others):
+            return pods.beside_the_database(kb.name, *others)
         case OnNode(node):
             return pods.on_node(node)
         case Anywhere():

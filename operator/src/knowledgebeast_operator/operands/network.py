@@ -12,6 +12,10 @@ from knowledgebeast_operator.operands.manifest import Manifest, metadata
 
 _HTTP: Final[list[Manifest]] = [{"protocol": "TCP", "port": pods.HTTP_PORT}]
 
+_HTTP_SERVED: Final[Manifest] = {"name": "http", "port": pods.HTTP_PORT, "targetPort": "http", "protocol": "TCP"}
+
+_ADMIN: Final[list[Manifest]] = [{"protocol": "TCP", "port": pods.ADMIN_PORT}]
+
 _DNS: Final[list[Manifest]] = [
     {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
     # A policy sees the port of the pod behind the Service, and cluster DNS often listens on another one there.
@@ -20,26 +24,25 @@ _DNS: Final[list[Manifest]] = [
 
 
 def services(kb: KnowledgeBeast) -> list[Manifest]:
-    """The service's address and Chroma's.
+    """The service's address and Chroma's, and for Jobs the address of each service pod's admin port.
 
     Only ready pods are behind them: while Chroma is down a connection is refused at once instead of timing out.
     """
+    admin = {"name": "admin", "port": pods.ADMIN_PORT, "targetPort": "admin", "protocol": "TCP"}
     return [
-        _service(kb, names.service_name(kb.name), SERVICE),
-        _service(kb, names.chroma_name(kb.name), CHROMA),
+        _service(kb, names.service_name(kb.name), SERVICE, _HTTP_SERVED),
+        _service(kb, names.chroma_name(kb.name), CHROMA, _HTTP_SERVED),
+        # Headless: a Job that has to speak to every pod gets all their addresses from DNS.
+        _service(kb, names.admin_name(kb.name), SERVICE, admin, clusterIP="None"),
     ]
 
 
-def _service(kb: KnowledgeBeast, name: str, component: str) -> Manifest:
+def _service(kb: KnowledgeBeast, name: str, component: str, port: Manifest, **fields: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(kb, name, component),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": names.selector(kb.name, component),
-            "ports": [{"name": "http", "port": pods.HTTP_PORT, "targetPort": "http", "protocol": "TCP"}],
-        },
+        "spec": {"type": "ClusterIP", **fields, "selector": names.selector(kb.name, component), "ports": [port]},
     }
 
 
@@ -49,8 +52,12 @@ def policies(kb: KnowledgeBeast) -> list[Manifest]:
 
 
 def _service_policy(kb: KnowledgeBeast) -> Manifest:
-    """Anybody may ask the service; it and the maintenance Jobs talk to Chroma and to DNS, and to nothing else."""
+    """Anybody may ask the service, only the object's maintenance Jobs its admin port; it and those Jobs talk to Chroma
+    and to DNS, the Jobs to that port too, and neither to anything else.
+    """
     chroma = {"podSelector": {"matchLabels": names.selector(kb.name, CHROMA)}}
+    service = {"podSelector": {"matchLabels": names.selector(kb.name, SERVICE)}}
+    jobs = {"podSelector": {"matchLabels": names.selector(kb.name, MAINTENANCE)}}
     return _policy(
         kb,
         names.service_account_name(kb.name),
@@ -58,8 +65,9 @@ def _service_policy(kb: KnowledgeBeast) -> Manifest:
         {
             "podSelector": _clients(kb),
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": _HTTP}],
-            "egress": [{"to": [chroma], "ports": _HTTP}, *_DNS],
+            "ingress": [{"ports": _HTTP}, {"from": [jobs], "ports": _ADMIN}],
+            # One policy for both, so service pods may call out to the port too; what decides is who may come in.
+            "egress": [{"to": [chroma], "ports": _HTTP}, {"to": [service], "ports": _ADMIN}, *_DNS],
         },
     )
 

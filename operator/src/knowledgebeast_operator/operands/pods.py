@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
+from knowledgebeast_operator.custom_resource.names import CHROMA, MAINTENANCE, SERVICE
 from knowledgebeast_operator.custom_resource.spec import ChromaResources, ServiceResources
 from knowledgebeast_operator.operands.manifest import Manifest
 
@@ -16,7 +17,13 @@ USER_ID: Final = 10001
 HTTP_PORT: Final = 8000
 """Of the service and of Chroma."""
 
+ADMIN_PORT: Final = 8001
+"""Of the service's admin calls, which want a token from the data volume."""
+
 DATA_FOLDER: Final = "/data"
+BACKUP_FOLDER: Final = "/backups"
+SOURCE_FOLDER: Final = "/source"
+SCRATCH_FOLDER: Final = "/scratch"
 TEMPORARY_SIZE: Final = "1Gi"
 """Uploads are streamed to /tmp; beyond this the pod is evicted rather than the node's disk filled."""
 
@@ -100,16 +107,29 @@ def liveness_backstop(path: str) -> Manifest:
     return http_probe(path, period=30, timeout=5, failures=6)
 
 
-def beside(kb: KnowledgeBeast, component: str) -> Manifest:
-    """Affinity that puts a pod on the node of the object's pods of `component`.
+def beside_the_database(*names_of_objects: str) -> Manifest:
+    """Affinity that puts a pod on the node of the pods that have the database's volume of one of these objects mounted.
 
-    A ReadWriteOnce volume is mounted on one node. Without this a second pod lands elsewhere and waits for the volume
-    for ever. A pod that matches its own term may be the first one anywhere.
+    A ReadWriteOnce volume is mounted on one node; elsewhere a pod waits for it for ever. Service pods and maintenance
+    pods look for each other, so that whoever comes first decides. A pod that matches its own term may be the first one
+    anywhere, and then the scheduler knows from the volume itself where it can go.
     """
-    term = {
-        "labelSelector": {"matchLabels": names.selector(kb.name, component)},
-        "topologyKey": HOSTNAME_TOPOLOGY,
-    }
+    return _beside(
+        names_of_objects,
+        {"key": names.COMPONENT_LABEL, "operator": "In", "values": [SERVICE, MAINTENANCE]},
+        # Tasks on Chroma's volume, which may be on another node.
+        {"key": names.VOLUME_LABEL, "operator": "NotIn", "values": [CHROMA]},
+    )
+
+
+def beside_chroma(name: str) -> Manifest:
+    """The same for the volume of Chroma."""
+    return _beside((name,), {"key": names.COMPONENT_LABEL, "operator": "In", "values": [CHROMA]})
+
+
+def _beside(names_of_objects: tuple[str, ...], *expressions: Manifest) -> Manifest:
+    whose = {"key": names.NAME_LABEL, "operator": "In", "values": list(names_of_objects)}
+    term = {"labelSelector": {"matchExpressions": [whose, *expressions]}, "topologyKey": HOSTNAME_TOPOLOGY}
     return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
 
 

@@ -15,6 +15,8 @@ from knowledgebeast_operator.cluster.client import Cluster
 from knowledgebeast_operator.cluster.kinds import EVENT
 from knowledgebeast_operator.core.facts import Pod, Subject
 from knowledgebeast_operator.core.ledger import IncidentRecord
+from knowledgebeast_operator.core.overview import Turn
+from knowledgebeast_operator.core.runbook import NotDetected
 from knowledgebeast_operator.custom_resource import API_VERSION, FIELD_MANAGER, KIND
 from knowledgebeast_operator.errors import AlreadyExists, ClusterError, ClusterUnreachable
 from knowledgebeast_operator.record.metrics import BLOCKED_REASONS, EVENTS_LOST
@@ -25,6 +27,7 @@ WARNINGS: Final = frozenset(
     {
         "ApplyConflict",
         "ApplyFailed",
+        "ClientErrors",
         "IncidentDetected",
         "IncidentEscalated",
         "KubeletRestartedChroma",
@@ -35,9 +38,6 @@ WARNINGS: Final = frozenset(
         "SignalsUnknown",
     }
 )
-
-EVENT_REASONS: Final = {"RemediationCarriedOut": "ChromaRestarted"}
-"""Where the event says more exactly what happened than the timeline does."""
 
 REMEMBERED: Final = 1000
 MAX_MESSAGE: Final = 1024
@@ -65,7 +65,7 @@ def timeline_notices(before: IncidentRecord | None, after: IncidentRecord) -> It
         if entry.reason in BLOCKED_REASONS:
             yield Notice("RemediationBlocked", f"{after.name}: {entry.reason}: {entry.message}", key)
         else:
-            yield Notice(EVENT_REASONS.get(entry.reason, entry.reason), f"{after.name}: {entry.message}", key)
+            yield Notice(entry.reason, f"{after.name}: {entry.message}", key)
 
 
 def kubelet_restarts(chroma_pods: Iterable[Pod], now: datetime) -> Iterable[Notice]:
@@ -81,6 +81,14 @@ def kubelet_restarts(chroma_pods: Iterable[Pod], now: datetime) -> Iterable[Noti
                 f"{container.last_exit_reason or 'no reason'}, exit code {container.last_exit_code}).",
                 f"{pod.uid}/{container.restart_count}",
             )
+
+
+def told_without_incident(turns: Iterable[Turn], now: datetime) -> Iterable[Notice]:
+    """What people should know though it is no incident, such as what clients do wrong (4B): once an hour."""
+    for turn in turns:
+        diagnosis = turn.situation.diagnosis
+        if isinstance(diagnosis, NotDetected) and diagnosis.is_told:
+            yield Notice(diagnosis.reason, diagnosis.message, f"{now:%Y-%m-%dT%H}")
 
 
 @dataclass(slots=True)

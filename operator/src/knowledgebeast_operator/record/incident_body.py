@@ -8,10 +8,12 @@ from pydantic import ValidationError
 
 from knowledgebeast_operator.cluster.client import Json
 from knowledgebeast_operator.cluster.objects import Meta
-from knowledgebeast_operator.core.ledger import IncidentRecord, Outcome
+from knowledgebeast_operator.core.database_escalation import last_refusal
+from knowledgebeast_operator.core.journal import is_awaiting_approval
+from knowledgebeast_operator.core.ledger import IncidentRecord, Outcome, Severity, Trigger
 from knowledgebeast_operator.custom_resource import API_VERSION, INCIDENT_KIND, KnowledgeBeast, names
 
-IN_SPEC: Final = frozenset({"name", "runbook", "number", "severity"})
+IN_SPEC: Final = frozenset({"name", "runbook", "number", "severity", "trigger", "option", "parameters"})
 """Fields of the record that are the object's identity; the rest is its status."""
 
 
@@ -75,7 +77,13 @@ def record_of(body: Json) -> IncidentRecord:
                 "openedAt": created,
                 "detectedAt": created,
                 **status,
-                **{field: spec.get(field) for field in ("runbook", "number", "severity")},
+                "runbook": spec.get("runbook"),
+                # A person need not say these.
+                "number": spec.get("number", 0 if is_manual(body) else None),
+                "severity": spec.get("severity", Severity.P0 if is_manual(body) else None),
+                "trigger": spec.get("trigger", Trigger.DETECTED),
+                "option": spec.get("option"),
+                "parameters": spec.get("parameters") or {},
                 "name": meta.name,
             }
         )
@@ -85,8 +93,22 @@ def record_of(body: Json) -> IncidentRecord:
 
 def subject_uid(body: Json) -> str | None:
     """The uid of the KnowledgeBeast that an Incident is about; None for one that a person made without it."""
+    return _subject(body).get("uid")
+
+
+def subject_name(body: Json) -> str:
+    """The name of the KnowledgeBeast that an Incident is about."""
+    return _subject(body).get("name", "")
+
+
+def is_manual(body: Json) -> bool:
+    """Whether a person made it."""
+    return cast("Json", body.get("spec") or {}).get("trigger") == Trigger.MANUAL
+
+
+def _subject(body: Json) -> Mapping[str, str]:
     spec = cast("Mapping[str, Mapping[str, str]]", body.get("spec") or {})
-    return spec.get("knowledgeBeastRef", {}).get("uid")
+    return spec.get("knowledgeBeastRef", {})
 
 
 def _conditions(
@@ -112,10 +134,38 @@ def _conditions(
             escalation.reason if escalation else "NotNeeded",
             f"{escalation.message} {escalation.next_step}" if escalation else "",
         ),
-        ("Resolved", not record.is_open, "HealthyAgain" if not record.is_open else "Open", message),
+        ("Resolved", not record.is_open, _end(record), message),
+        _approval(record),
+        _restore_blocked(record),
     )
     since = {str(item["type"]): item for item in previous}
     return [_condition(*item, generation=generation, at=at, previous=since.get(item[0])) for item in wanted]
+
+
+def _end(record: IncidentRecord) -> str:
+    if record.is_open:
+        return "Open"
+    return "Ended" if record.is_manual else "HealthyAgain"
+
+
+def _approval(record: IncidentRecord) -> tuple[str, bool, str, str]:
+    """Whether it waits for a person's consent; the message has what an IncidentApproval has to name."""
+    attempt = record.attempt_in_flight
+    if attempt is None or attempt.approval is None or not is_awaiting_approval(attempt):
+        return ("AwaitingApproval", False, "NothingAsked", "")
+    asked = attempt.approval
+    message = (
+        f"{asked.reason} To allow it: incident {record.name}, attempt {attempt.id}, evidenceHash {asked.evidence_hash}."
+    )
+    return ("AwaitingApproval", True, attempt.option, message)
+
+
+def _restore_blocked(record: IncidentRecord) -> tuple[str, bool, str, str]:
+    """Whether the last restore found nothing that it could restore, and so changed nothing."""
+    refusal = last_refusal(record)
+    if refusal is None or not record.is_open:
+        return ("RestoreBlocked", False, "NotBlocked", "")
+    return ("RestoreBlocked", True, refusal.reason, refusal.message)
 
 
 def _condition(

@@ -20,6 +20,7 @@ from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
 from knowledgebeast_operator.errors import AlreadyExists, ClaimLost, Conflict, NotFound
 from knowledgebeast_operator.record.incident_body import (
     UnreadableIncidentError,
+    is_manual,
     new_body,
     record_of,
     subject_uid,
@@ -44,8 +45,11 @@ class StoredIncident:
         return Meta.model_validate(self.body["metadata"])
 
     def is_about(self, uid: str) -> bool:
-        """Whether it is about the object with this uid, and not about an earlier one of the same name."""
-        return subject_uid(self.body) == uid
+        """Whether it is about the object with this uid, and not about an earlier one of the same name.
+
+        A person may leave the uid out; what was open of theirs has been closed when the earlier object went.
+        """
+        return subject_uid(self.body) in (uid, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +132,27 @@ class IncidentStore:
         try:
             written = await self.cluster.replace(INCIDENT, stored.meta.namespace, body, subresource="status")
         except (Conflict, NotFound) as error:
-            self._written.pop(record.name, None)
+            await self._catch_up(stored)
             raise ClaimLost(f"{record.name} was changed or deleted by somebody else") from error
         self._remember(stored.meta.resource_version, written)
         return StoredIncident(written, record)
+
+    async def live(self, namespace: str) -> tuple[StoredIncident, ...]:
+        """All readable Incidents of a namespace as they are now, whatever the watch shows."""
+        found = [_readable(body) for body in await self.cluster.list_objects(INCIDENT, namespace)]
+        return tuple(stored for stored in found if stored is not None)
+
+    async def _catch_up(self, stored: StoredIncident) -> None:
+        """Somebody wrote after us, or the reply to our own write was lost: what is live counts from here on.
+
+        The watch may be further behind than what we wrote before, and what it shows must not be acted on.
+        """
+        for body in await self.cluster.list_objects(INCIDENT, stored.meta.namespace):
+            if Meta.model_validate(body["metadata"]).uid == stored.meta.uid:
+                whole = {"apiVersion": INCIDENT.api_version, "kind": INCIDENT.name, **body}
+                self._remember(stored.meta.resource_version, whole)
+                return
+        self._written.pop(stored.record.name, None)
 
     def _remember(self, previous_version: str | None, body: Json) -> None:
         name = Meta.model_validate(body["metadata"]).name
@@ -140,8 +161,8 @@ class IncidentStore:
 
 
 def _readable(body: Json) -> StoredIncident | None:
-    """None for one that a person made, or that another version wrote."""
-    if subject_uid(body) is None:
+    """None for one that another version wrote."""
+    if subject_uid(body) is None and not is_manual(body):
         return None
     try:
         return StoredIncident(body, record_of(body))
@@ -155,9 +176,17 @@ def open_incident(incidents: Iterable[StoredIncident], runbook: str, uid: str) -
     matching = [
         stored
         for stored in incidents
-        if stored.record.runbook == runbook and stored.record.is_open and stored.is_about(uid)
+        if stored.record.runbook == runbook
+        and stored.record.is_open
+        and not stored.record.is_manual
+        and stored.is_about(uid)
     ]
     return matching[-1] if matching else None
+
+
+def manual(incidents: Iterable[StoredIncident]) -> list[StoredIncident]:
+    """The open ones that people made, oldest first."""
+    return [stored for stored in incidents if stored.record.is_open and stored.record.is_manual]
 
 
 def next_number(incidents: Iterable[StoredIncident], journal: Journal, runbook: str) -> int:

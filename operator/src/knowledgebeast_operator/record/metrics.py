@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Outcome, Severity
 from knowledgebeast_operator.core.runbook import Runbook
+from knowledgebeast_operator.record.protection_metrics import ProtectionGauges
 
 disable_created_metrics()  # a second series for every counter, which nobody reads
 
@@ -22,6 +23,8 @@ BLOCKED_REASONS: Final = frozenset(
         "HandedOver",
         "InvalidPolicy",
         "OutsideMaintenanceWindow",
+        "AwaitingApproval",
+        "ExplainedByCause",
         "OwnWork",
         "Paused",
         "RunbookDisabled",
@@ -29,9 +32,13 @@ BLOCKED_REASONS: Final = frozenset(
         # what the last look before an action can find
         "InvalidSpec",
         "ModeChanged",
+        "NotApproved",
+        "NotReady",
         "ObjectGone",
+        "OverlaysChanged",
         "PodChanging",
         "SpecChanged",
+        "TargetReplaced",
     }
 )
 """Why nothing was done: the guards of `core.guards`, and the executor's own."""
@@ -92,11 +99,15 @@ def register(runbooks: Iterable[Runbook], kinds: Iterable[str]) -> None:
 
 
 class ObjectGauges:
-    """Gauges that are sums over objects: each object reports its part, and takes it back when it goes."""
+    """Gauges that are sums over objects: each object reports its part, and takes it back when it goes.
+
+    `protection` has those that each object has for itself.
+    """
 
     def __init__(self) -> None:
         self._open: dict[str, Mapping[tuple[str, str], int]] = {}
         self._conflicts: dict[str, int] = {}
+        self.protection = ProtectionGauges()
 
     def report(self, uid: str, incidents: Iterable[IncidentRecord], conflicts: int) -> None:
         """Sets the part of the object with this uid."""
@@ -113,6 +124,7 @@ class ObjectGauges:
     def forget(self, uid: str) -> None:
         """Takes the part of a deleted object back."""
         self._conflicts.pop(uid, None)
+        self.protection.forget(uid)
         self._publish(set(self._open.pop(uid, {})))
 
     def _publish(self, keys: Iterable[tuple[str, str]]) -> None:

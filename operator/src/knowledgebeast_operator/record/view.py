@@ -12,11 +12,16 @@ from knowledgebeast_operator.cluster.objects import LiveOperand
 from knowledgebeast_operator.core.conditions import Condition, Observed, Status, object_conditions, set_condition
 from knowledgebeast_operator.core.decision import Wait
 from knowledgebeast_operator.core.facts import Facts, Known, Pod
+from knowledgebeast_operator.core.healthy_revision import LAST_HEALTHY, HealthyRevision
 from knowledgebeast_operator.core.journal import merge
-from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal
+from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome
 from knowledgebeast_operator.core.overview import Overview, Turn
+from knowledgebeast_operator.core.protection_conditions import protection_conditions
+from knowledgebeast_operator.core.revisions import remembered
 from knowledgebeast_operator.core.summary import summarize
-from knowledgebeast_operator.custom_resource.names import CHROMA, DATABASE, claim_name
+from knowledgebeast_operator.custom_resource.names import BACKUPS, CHROMA, DATABASE, claim_name
+from knowledgebeast_operator.record.protection_view import protection_view
+from knowledgebeast_operator.runbooks.api_error_rate_spike import RUNBOOK
 
 MAX_LISTED: Final = 20
 MAX_MESSAGE: Final = 1024
@@ -41,7 +46,19 @@ def journal_of(status: Json, incidents: Iterable[IncidentRecord], facts: Facts) 
             recalled += _ATTEMPTS.validate_python([item])
         except ValidationError:
             continue  # of a version with other actions; the Incident has it all the same
-    return merge(Journal(attempts=recalled), (a for record in incidents for a in record.attempts), facts.now)
+    told = [attempt for record in incidents for attempt in record.attempts]
+    return merge(Journal(attempts=tuple(_abandoned(recalled, told, facts.now))), told, facts.now)
+
+
+def _abandoned(recalled: Iterable[Attempt], told: Iterable[Attempt], now: datetime) -> Iterable[Attempt]:
+    """The attempts, those in flight ended whose Incident somebody deleted: nobody will ever say what came of them."""
+    ids = {attempt.id for attempt in told}
+    for attempt in recalled:
+        if attempt.finished is None and attempt.id not in ids:
+            update = {"finished": now, "outcome": Outcome.INCONCLUSIVE, "message": "Its Incident was deleted."}
+            yield attempt.model_copy(update=update)
+        else:
+            yield attempt
 
 
 def status_view(overview: Overview, report: Report | None, claims: Iterable[LiveOperand], present: Json) -> Json:
@@ -58,6 +75,8 @@ def status_view(overview: Overview, report: Report | None, claims: Iterable[Live
     conditions = set_condition(
         conditions, "OperandsApplied", operands_applied(report), generation=subject.generation, now=now
     )
+    for name, observed in protection_conditions(overview.facts.protection, now).items():
+        conditions = set_condition(conditions, name, observed, generation=subject.generation, now=now)
     incidents = overview.incidents
     view: dict[str, object] = {
         "observedGeneration": subject.generation,
@@ -67,7 +86,11 @@ def status_view(overview: Overview, report: Report | None, claims: Iterable[Live
         "openIncidents": [_open_incident(record) for record in incidents[:MAX_LISTED]],
         "recentAttempts": [_attempt(attempt) for attempt in overview.journal.attempts],
         "volumes": list(_volumes(overview.facts, claims, _recorded_nodes(present))),
+        "backups": protection_view(overview.facts),
     }
+    healthy = last_healthy(overview)
+    if healthy is not None:
+        view[LAST_HEALTHY] = healthy.model_dump(mode="json", by_alias=True, exclude_none=True)
     pause = overview.policy.pause_at(now)
     if pause is not None:
         view["paused"] = pause.reason[:MAX_MESSAGE]
@@ -78,6 +101,13 @@ def status_view(overview: Overview, report: Report | None, claims: Iterable[Live
     if upcoming is not None:
         view["nextAction"] = upcoming
     return view
+
+
+def last_healthy(overview: Overview) -> HealthyRevision | None:
+    """The revision to go back to, by the limits of the runbook that rolls back."""
+    known = overview.facts.last_healthy
+    limits = (turn.situation.limits for turn in overview.turns if turn.situation.runbook.name == RUNBOOK.name)
+    return next((remembered(known, overview.facts, limit) for limit in limits), known)
 
 
 def failed_view(present: Json, generation: int, observed: Mapping[str, Observed], now: datetime) -> Json:
@@ -160,7 +190,11 @@ def _recorded_nodes(present: Json) -> Mapping[object, str]:
 
 def _volumes(facts: Facts, claims: Iterable[LiveOperand], recorded: Mapping[object, str]) -> Iterable[Json]:
     by_name = {claim.metadata.name: claim for claim in claims}
-    for volume, pods in ((DATABASE, facts.service_pods), (CHROMA, facts.chroma_pods)):
+    for volume, pods in (
+        (DATABASE, facts.service_pods),
+        (BACKUPS, facts.service_pods),
+        (CHROMA, facts.chroma_pods),
+    ):
         claim = by_name.get(claim_name(facts.subject.name, volume))
         if claim is None:
             continue

@@ -11,22 +11,40 @@ Diagnosis
     or something that a restart does not cure (image, scheduling, node, memory, crash loop).
 
 Options
-    2A RestartChroma: delete the pod by uid. Not while the kubelet or the StatefulSet is already replacing it.
+    2A RestartChroma: delete the pod by uid. Not while the kubelet or the StatefulSet is already replacing it, nor where
+    another option fits better. 2B RepairNetwork: while the pod is ready, put back what somebody changed in our own
+    Service or policies; what belongs to others is left alone. 2D RebuildCollection: once a restart has not helped, make
+    a collection that every service pod accuses anew from the stored vectors; the damaged one is kept for a while.
+    2E RaiseMemoryLimit (ours): killed for memory again and again, the limit goes one step up (half, at most to twice
+    the spec's) if the node has room; it stays until somebody changes that field.
 
 Verify
-    A new pod is ready, and on every ready service pod for three samples: canaries of a round after the restart
-    succeed, the breaker is closed, `degraded_mode` is 0. The error ratio is not worse than before.
+    On every ready service pod for three samples: canaries of a round after the attempt succeed, the breaker is closed,
+    `degraded_mode` is 0. The error ratio is not worse than before. 2A: a new pod is ready. 2B: the fields are as they
+    should be and an address is behind the Service; else they are put back to what they were. 2D: the task has compared
+    ids, canaries and recall before it swapped, and no service pod accuses the collection any more. 2E: a pod with the
+    new limit is ready.
 
 Escalate
     Down for more than 15 minutes, keyword search failing too, or canaries failing although a restarted Chroma's
-    heartbeat answers (its index may be damaged).
+    heartbeat answers (its index may be damaged) and a rebuild did not help or no collection can be named.
 """
 
 from datetime import datetime, timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.actions import RestartPod, Target
-from knowledgebeast_operator.core.attempts import deadline
+from knowledgebeast_operator.core.chroma_cause import find_cause, is_asked_since_start, reason_of
+from knowledgebeast_operator.core.chroma_escalation import escalate
+from knowledgebeast_operator.core.chroma_memory import consider_memory, verify_memory
+from knowledgebeast_operator.core.chroma_network import (
+    consider_network,
+    explains_silence,
+    network_fault,
+    verify_network,
+)
+from knowledgebeast_operator.core.chroma_rebuild import consider_rebuild, project_to_rebuild, verify_rebuild
+from knowledgebeast_operator.core.chroma_recovery import indicators, judge, no_new_pod, not_answering
 from knowledgebeast_operator.core.chroma_views import (
     BREAKER,
     CANARY,
@@ -35,28 +53,17 @@ from knowledgebeast_operator.core.chroma_views import (
     DEGRADED,
     Unknowns,
     Views,
-    canaries_fail,
-    canaries_succeed,
-    is_closed,
     view_all,
 )
-from knowledgebeast_operator.core.facts import Facts, Known, Unknown
-from knowledgebeast_operator.core.ledger import (
-    Attempt,
-    Escalation,
-    Evidence,
-    IncidentRecord,
-    Journal,
-    Outcome,
-    Severity,
-    Sli,
-)
-from knowledgebeast_operator.core.regression import worsened
+from knowledgebeast_operator.core.disk_views import nearly_full
+from knowledgebeast_operator.core.facts import Facts, Unknown
+from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Severity
+from knowledgebeast_operator.core.load import MACHINE_MEMORY, NODE_MEMORY
 from knowledgebeast_operator.core.runbook import (
     Applicable,
+    Consideration,
     Detected,
     Diagnosis,
-    Effect,
     Limits,
     NotApplicable,
     NotDetected,
@@ -66,31 +73,12 @@ from knowledgebeast_operator.core.runbook import (
     Undetermined,
     Verdict,
 )
-from knowledgebeast_operator.core.series import Check, first_missing
-from knowledgebeast_operator.core.workload import (
-    CHANGES_BY_ITSELF,
-    NEEDS_A_HUMAN,
-    STARTUP,
-    Finding,
-    PodState,
-    examine,
-)
+from knowledgebeast_operator.core.workload import CHANGES_BY_ITSELF, NEEDS_A_HUMAN, STARTUP
 from knowledgebeast_operator.custom_resource import format_duration
+from knowledgebeast_operator.custom_resource.names import CHROMA
 
 ERRORS: Final = "http_requests_total"
-
-VERIFY_SAMPLES: Final = 3
-READINESS_TAKES: Final = timedelta(seconds=25)
-"""The readiness probe (every 5 s, 3 s, 3 failures) has noticed a Chroma whose heartbeat does not answer."""
-
-ASKED_WITHIN: Final = timedelta(minutes=2)
-"""An open breaker asks again within its longest wait (30 s by default); after this its silence counts, too."""
-
-DOWN_TOO_LONG: Final = timedelta(minutes=15)
-FALLBACK_ERROR_RATIO: Final = 0.05
-"""More failed answers than this while Chroma is away: keyword search does not carry the load."""
-
-MEMORY_FIELD: Final = "spec.chroma.resources.limits.memory"
+COLLECTIONS: Final = "kb_collection_damaged"
 
 
 def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
@@ -108,10 +96,10 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
     finding = find_cause(facts)
     if isinstance(finding, Unknown):
         return Undetermined((finding,))
-    if not _is_asked_since_start(views, finding, limits, facts.now):
+    if not is_asked_since_start(views, finding, limits, facts.now):
         held = timedelta(0)
     return Detected(
-        _reason(finding, views, facts.now),
+        reason_of(finding, views, facts.now),
         f"Chroma does not answer {_pods(asked)}, for {format_duration(held)} at least. {finding.message}",
         held,
         _evidence(views, limits, facts.now),
@@ -119,23 +107,21 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
     )
 
 
-def find_cause(facts: Facts) -> Finding | Unknown:
-    """What the cluster says about Chroma's pod."""
-    if isinstance(facts.chroma_pods, Unknown):
-        return facts.chroma_pods
-    if isinstance(facts.nodes, Unknown):
-        return facts.nodes
-    return examine(facts.chroma_pods.value, facts.nodes.value, now=facts.now, memory_field=MEMORY_FIELD)
-
-
-def consider_restart(
-    facts: Facts, detected: Detected, journal: Journal, limits: Limits
-) -> Applicable | NotApplicable | Pause:
+def consider_restart(facts: Facts, detected: Detected, journal: Journal, limits: Limits) -> Consideration:
     """2A: for a Chroma that runs and does not answer. Says what helps where a restart does not."""
     finding = find_cause(facts)
     if isinstance(finding, Unknown):
         return Pause(finding.reason, finding.message, limits.settle)
-    pod = finding.pod
+    full = nearly_full(facts, CHROMA)
+    if full is not None:
+        message = f"{full} A restart does not help; incident 5 (DiskSpaceCritical) makes room on it (2C)."
+        return Pause("VolumeFull", message, limits.settle)
+    pod, fault = finding.pod, network_fault(facts)
+    if fault is not None and explains_silence(fault, journal):
+        return NotApplicable("NetworkFault", f"A restart of Chroma does not help. {fault.message}")
+    project = project_to_rebuild(facts, journal)
+    if not isinstance(project, NotApplicable):
+        return NotApplicable("RebuildInstead", f"A restart has not cured the collection of project {project}.")
     if finding.state in NEEDS_A_HUMAN:
         return NotApplicable(finding.state, f"A restart of Chroma does not help. {finding.remedy}")
     if finding.state in CHANGES_BY_ITSELF or pod is None or pod.container is None:
@@ -148,95 +134,17 @@ def consider_restart(
         message = f"{who} {format_duration(age)} ago; it gets {format_duration(needs)} to answer."
         return Pause("ContainerStarted", message, needs - age)
     views = view_all(facts)
-    if isinstance(views, Views) and not _is_asked_since_start(views, finding, limits, facts.now):
+    if isinstance(views, Views) and not is_asked_since_start(views, finding, limits, facts.now):
         message = f"Chroma was started {format_duration(age)} ago and no canary round has asked it since."
         return Pause("NotAskedSinceStart", message, facts.scrape_interval)
     return Applicable(RestartPod(target=Target(kind="Pod", name=pod.name, uid=pod.uid)))
 
 
 def verify_restart(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
-    """Better only when a new pod is ready and three samples after the restart say so on every service pod."""
-    missing = _not_recovered(facts, attempt)
-    is_over = facts.now >= deadline(attempt, limits)
-    if isinstance(missing, Unknown):
-        return Verdict(Effect.UNKNOWN, missing.message)
-    worse = worsened(attempt.before, indicators(facts))
-    if worse:
-        listed = ", ".join(f"{after.name} {before.value:.3g} → {after.value:.3g}" for before, after in worse)
-        message = f"Worse than before the restart: {listed}. {missing or 'Chroma answers.'}"
-        # The error ratio looks back over the restart itself, so it has the whole time to come down.
-        return Verdict(Effect.WORSE if is_over else Effect.PENDING, message)
-    if missing is not None:
-        return Verdict(Effect.NO_CHANGE if is_over else Effect.PENDING, missing)
-    if isinstance(facts.error_ratio, Unknown) and facts.error_ratio.reason != "Idle":
-        return Verdict(Effect.UNKNOWN, f"Chroma answers, but: {facts.error_ratio.message}")
-    return Verdict(Effect.BETTER, f"Pod {attempt.action.target.name} is new and ready, and its canaries succeed.")
-
-
-def indicators(facts: Facts) -> tuple[Sli, ...]:
-    """What is measured now: the worst service pod's canaries and breaker, and the share of failed answers."""
-    views = view_all(facts)
-    known: list[Sli] = []
-    if isinstance(views, Views):
-        known.append(Sli(name="chroma_available", value=views.worst_canary, unit="ratio"))
-        known.append(Sli(name="breaker_state", value=views.worst_breaker, unit="state"))
-    if isinstance(facts.error_ratio, Known):
-        known.append(Sli(name="error_ratio", value=facts.error_ratio.value, unit="ratio"))
-    return tuple(known)
-
-
-def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalation | None:
-    """The runbook's "Escalation Criteria"."""
-    lasted = facts.now - incident.detected_at
-    if isinstance(facts.error_ratio, Known) and facts.error_ratio.value > FALLBACK_ERROR_RATIO:
-        return Escalation(
-            at=facts.now,
-            reason="KeywordSearchFailing",
-            message=f"Chroma is away and {facts.error_ratio.value:.1%} of the answers fail: keyword search fails too.",
-            next_step="Look at the service pods' logs and at /health, first at database and keyword_index.",
-        )
-    if _is_integrity_in_doubt(facts, incident):
-        return Escalation(
-            at=facts.now,
-            reason="IntegrityInDoubt",
-            message="A restarted Chroma answers its heartbeat, but the canaries still fail: its index may be damaged.",
-            next_step="Look for errors in Chroma's log and check that its volume is not full; then rebuild the "
-            "collections from the database. Keyword search goes on meanwhile.",
-        )
-    if lasted > DOWN_TOO_LONG:
-        return Escalation(
-            at=facts.now,
-            reason="DownTooLong",
-            message=f"The incident has lasted {format_duration(lasted)}, more than {format_duration(DOWN_TOO_LONG)}.",
-            next_step="Look at Chroma's pod (kubectl describe, kubectl logs --previous) and at the timeline; "
-            "the operator goes on with the attempts that are left.",
-        )
-    return None
-
-
-def _reason(finding: Finding, views: Views, now: datetime) -> str:
-    """A running Chroma: the breaker tells errors from silence, and in time the readiness probe does."""
-    if finding.pod is None or finding.state not in (PodState.READY, PodState.NOT_READY):
-        return finding.state
-    if finding.state is PodState.NOT_READY:
-        container = finding.pod.container
-        started = (container.started_at if container else None) or finding.pod.created_at
-        has_started = finding.pod.has_lost_readiness or now - started >= STARTUP
-        return "ChromaHung" if has_started else "ChromaNotReady"
-    is_reachable = is_closed(views.worst_breaker)
-    return "ChromaAnswersErrors" if is_reachable or views.held > READINESS_TAKES else "ChromaHung"
-
-
-def _is_asked_since_start(views: Views, finding: Finding, limits: Limits, now: datetime) -> bool:
-    """Whether the verdict is about the Chroma that runs now: an open breaker asks again after up to half a minute.
-
-    Without this a Chroma that has just become well would be restarted for the silence of its predecessor.
-    """
-    container = finding.pod.container if finding.pod is not None else None
-    if container is None or container.started_at is None:
-        return True
-    had_time = container.started_at + limits.settle
-    return views.first_round > had_time.timestamp() or now > had_time + ASKED_WITHIN
+    """A new pod is ready and three samples after the restart say so on every service pod."""
+    missing = no_new_pod(facts, attempt) or not_answering(facts, attempt)
+    better = f"Pod {attempt.action.target.name} is new and ready, and its canaries succeed."
+    return judge(facts, attempt, limits, missing, better)
 
 
 def _evidence(views: Views, limits: Limits, now: datetime) -> tuple[Evidence, ...]:
@@ -258,37 +166,6 @@ def _evidence(views: Views, limits: Limits, now: datetime) -> tuple[Evidence, ..
     )
 
 
-def _not_recovered(facts: Facts, attempt: Attempt) -> Unknown | str | None:
-    """What is still missing after the restart; None when nothing is."""
-    acted = attempt.acted or attempt.started
-    finding = find_cause(facts)
-    if isinstance(finding, Unknown):
-        return finding
-    if finding.pod is None or finding.pod.uid == attempt.action.target.uid or finding.state is not PodState.READY:
-        return f"No new pod is ready yet. {finding.message}"
-    views = view_all(facts)
-    if isinstance(views, Unknowns):
-        return views.reasons[0]
-    checks = (
-        Check(BREAKER, facts.breaker_state, is_closed, "a closed breaker"),
-        Check(CANARY, facts.canary_success_ratio, canaries_succeed, "canaries that succeed"),
-        Check(CANARY_TIME, facts.canary_timestamp, lambda at: at > acted.timestamp(), "a canary round since then"),
-        Check(DEGRADED, facts.degraded_mode, lambda mode: mode < 1, "degraded_mode 0"),
-    )
-    pods = tuple(view.pod for view in views.by_pod)
-    return first_missing(checks, pods, facts, samples=VERIFY_SAMPLES, after=acted)
-
-
-def _is_integrity_in_doubt(facts: Facts, incident: IncidentRecord) -> bool:
-    """A restart did not help, the heartbeat answers (the pod is ready), and the canaries still fail."""
-    was_restarted = any(attempt.outcome is Outcome.FAILED and attempt.acted for attempt in incident.attempts)
-    views, finding = view_all(facts), find_cause(facts)
-    if not was_restarted or isinstance(views, Unknowns) or isinstance(finding, Unknown):
-        return False
-    answers_heartbeat = finding.state is PodState.READY and views.held > READINESS_TAKES
-    return answers_heartbeat and all(view.is_bad and canaries_fail(view.canary) for view in views.by_pod)
-
-
 def _pods(count: int) -> str:
     return "the service pod" if count == 1 else f"any of {count} service pods"
 
@@ -308,9 +185,15 @@ RUNBOOK: Final = Runbook(
         verify_timeout=timedelta(seconds=300),
     ),
     diagnose=diagnose,
-    options=(Option(code="2A", name="RestartChroma", consider=consider_restart, verify=verify_restart),),
+    options=(
+        Option(code="2A", name="RestartChroma", consider=consider_restart, verify=verify_restart),
+        Option(code="2B", name="RepairNetwork", consider=consider_network, verify=verify_network, is_disruptive=False),
+        Option(code="2D", name="RebuildCollection", consider=consider_rebuild, verify=verify_rebuild),
+        Option(code="2E", name="RaiseMemoryLimit", consider=consider_memory, verify=verify_memory),
+    ),
     slis=indicators,
     escalate=escalate,
-    signals=(BREAKER, CANARY, CANARY_TIME, DEGRADED, ERRORS),
+    signals=(BREAKER, CANARY, CANARY_TIME, DEGRADED, COLLECTIONS, ERRORS, MACHINE_MEMORY, NODE_MEMORY),
     component="chroma",
+    explained_by=("DatabaseCorruption",),
 )

@@ -6,10 +6,14 @@ from typing import Final
 
 from knowledgebeast_operator.cluster.objects import Condition, ContainerStatus, LiveNode, LivePod
 from knowledgebeast_operator.core.facts import Container, Node, Pod
+from knowledgebeast_operator.custom_resource.names import POD_TEMPLATE_ANNOTATION
 
 SOONEST_LOSS: Final = timedelta(seconds=5)
 """A container needs longer than this to become ready and then fail its probes. What the kubelet notes sooner is the
 end of the container before it."""
+
+REVISION_LABELS: Final = ("pod-template-hash", "controller-revision-hash")
+"""Of a Deployment's pods, and of a StatefulSet's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ def observe_pod(live: LivePod, component: str) -> ObservedPod:
     ready, scheduled = conditions.get("Ready"), conditions.get("PodScheduled")
     statuses = live.status.container_statuses
     main = next((status for status in statuses if status.name == component), statuses[0] if statuses else None)
+    labels = live.metadata.labels
     is_unschedulable = scheduled is not None and scheduled.status == "False"
     pod = Pod(
         name=live.metadata.name,
@@ -38,6 +43,10 @@ def observe_pod(live: LivePod, component: str) -> ObservedPod:
         unschedulable_message=scheduled.message if scheduled and is_unschedulable else None,
         container=_container(main) if main else None,
         has_lost_readiness=_has_lost_readiness(ready, main),
+        address=live.status.pod_ip,
+        revision=next((labels[label] for label in REVISION_LABELS if label in labels), ""),
+        image=next((item.image for item in live.spec.containers if item.name == component), ""),
+        pod_template=live.metadata.annotations.get(POD_TEMPLATE_ANNOTATION, ""),
     )
     return ObservedPod(pod, component, live.metadata.deletion_timestamp)
 

@@ -7,9 +7,18 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from knowledgebeast_operator.cluster.objects import LiveOperand
+from knowledgebeast_operator.core.actions import (
+    PutFields,
+    RestartPod,
+    RollingRestart,
+    RunFencedTask,
+    RunTask,
+    SetFields,
+)
 from knowledgebeast_operator.core.facts import Node, OwnWork
-from knowledgebeast_operator.core.ledger import IncidentRecord
-from knowledgebeast_operator.custom_resource.names import CHROMA, COMPONENT_LABEL, SERVICE
+from knowledgebeast_operator.core.journal import is_awaiting_approval
+from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord
+from knowledgebeast_operator.custom_resource.names import COMPONENT_LABEL, SERVICE
 from knowledgebeast_operator.signals.cluster import ObservedPod
 
 
@@ -21,13 +30,13 @@ def own_work(
     incidents: Iterable[IncidentRecord],
     now: datetime,
 ) -> tuple[OwnWork, ...]:
-    """Rollouts, drains, resizes and restarts under way."""
+    """Rollouts, drains, resizes, restarts and tasks under way."""
     present = tuple(pods)
     return (
         *_rollouts(operands, present),
         *_drains(present, nodes, now),
         *_resizes(operands),
-        *_restarts(incidents),
+        *_attempts(incidents, now),
     )
 
 
@@ -56,8 +65,27 @@ def _resizes(operands: Iterable[LiveOperand]) -> Iterable[OwnWork]:
             yield OwnWork("Resize", component, f"claim {operand.metadata.name} is growing", operand.resizing_since)
 
 
-def _restarts(incidents: Iterable[IncidentRecord]) -> Iterable[OwnWork]:
+def _attempts(incidents: Iterable[IncidentRecord], now: datetime) -> Iterable[OwnWork]:
     for incident in incidents:
         attempt = incident.attempt_in_flight
-        if attempt is not None:
-            yield OwnWork("Restart", CHROMA, f"{attempt.action.describe()} ({attempt.id})", attempt.started)
+        if attempt is not None and not is_awaiting_approval(attempt):
+            announced = _announced(attempt, now)
+            if announced is not None:
+                yield announced
+
+
+def _announced(attempt: Attempt, now: datetime) -> OwnWork | None:
+    """What an attempt does to whom. Without the service's pods nothing is known about anything that they tell of."""
+    message = f"{attempt.action.describe()} ({attempt.id})"
+    match attempt.action:
+        case RestartPod(component=component):
+            return OwnWork("Restart", component, message, attempt.started)
+        case RollingRestart():
+            return OwnWork("Restart", SERVICE, message, attempt.started)
+        case SetFields() | PutFields():
+            return None  # what it makes the workloads do shows as a rollout
+        case RunTask(volume=volume):
+            return OwnWork("Task", volume, message, attempt.started)
+        case RunFencedTask():
+            # However long the task takes, what it explains begins to count when the pods may come back.
+            return OwnWork("Maintenance", "", message, attempt.acted or now)

@@ -1,14 +1,15 @@
 """From a Prometheus answer to typed series. Pure; values that are NaN or old are passed on, the core judges them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from knowledgebeast_operator.core.facts import Fact, Known, PerPod, Sample, Series, Unknown
+from knowledgebeast_operator.core.answers import is_server_error
+from knowledgebeast_operator.core.facts import Fact, Known, PerPod, Row, Sample, Series, Unknown
 from knowledgebeast_operator.errors import PrometheusUnreachable
 
 PodKey: TypeAlias = tuple[str, str]
@@ -50,8 +51,10 @@ class Answer:
     promql: str
     streams: tuple[Stream, ...]
 
-    def per_pod(self, namespace: str, pods: Iterable[str], signal: str, at: datetime) -> Fact[PerPod]:
-        """The series of these pods. Pods without one are absent; no series at all is Unknown.
+    def per_pod(
+        self, namespace: str, pods: Iterable[str], signal: str, at: datetime, *, label: str = "pod"
+    ) -> Fact[PerPod]:
+        """The series of these pods, or claims by their label. Those without one are absent; none at all is Unknown.
 
         Two series of one pod (it was scraped by two jobs) that differ in a sample of the same moment would be read
         as one zigzag, so such a pod is Unknown as a whole.
@@ -59,7 +62,7 @@ class Answer:
         wanted = set(pods)
         found: dict[str, dict[datetime, float]] = defaultdict(dict)
         for stream in self.streams:
-            pod = stream.metric.get("pod", "")
+            pod = stream.metric.get(label, "")
             if stream.metric.get("namespace") != namespace or pod not in wanted:
                 continue
             for sample in _samples(stream):
@@ -68,11 +71,20 @@ class Answer:
                     return Unknown(
                         signal,
                         "DuplicateSeries",
-                        f"{signal} has two different values for pod {pod} at the same time; Prometheus scrapes it "
+                        f"{signal} has two different values for {label} {pod} at the same time; Prometheus scrapes it "
                         f"twice. Query: {self.promql}",
                     )
         series = {pod: _series(samples) for pod, samples in found.items() if samples}
         return Known(series, at) if series else self.no_series(signal, namespace, len(wanted))
+
+    def rows(self, keep: Callable[[Mapping[str, str]], bool]) -> tuple[Row, ...]:
+        """The values of the streams whose labels are wanted."""
+        return tuple(
+            Row(stream.metric, sample.value, sample.at)
+            for stream in self.streams
+            if keep(stream.metric)
+            for sample in _samples(stream)
+        )
 
     def no_series(self, signal: str, namespace: str, pods: int) -> Unknown:
         """The query answered, but not about this object."""
@@ -83,23 +95,16 @@ class Answer:
             "Check that it scrapes them and that the metric has this name.",
         )
 
-    def error_ratio(self, namespace: str, pods: Iterable[str], at: datetime) -> Fact[float]:
-        """5xx answers over all answers, summed over these pods; Unknown with reason Idle when there were none."""
-        wanted = set(pods)
-        counts: dict[bool, float] = {True: 0.0, False: 0.0}
-        seen = False
-        for stream in self.streams:
-            if stream.metric.get("namespace") != namespace or stream.metric.get("pod", "") not in wanted:
-                continue
-            for sample in _samples(stream):
-                seen = True
-                counts[stream.metric.get("status", "").startswith("5")] += sample.value
-        total = counts[True] + counts[False]
-        if not seen:
-            return self.no_series("http_requests_total", namespace, len(wanted))
-        if not total > 0:
-            return Unknown("http_requests_total", "Idle", f"There were no requests. Query: {self.promql}")
-        return Known(counts[True] / total, at)
+
+def error_ratio(rows: Fact[tuple[Row, ...]], signal: str) -> Fact[float]:
+    """5xx answers over all answers; Unknown with reason Idle when there were none."""
+    if isinstance(rows, Unknown):
+        return rows
+    total = sum(row.value for row in rows.value)
+    if not total > 0:
+        return Unknown(signal, "Idle", "There were no requests.")
+    failed = sum(row.value for row in rows.value if is_server_error(row.labels.get("status", "")))
+    return Known(failed / total, rows.at)
 
 
 def _samples(stream: Stream) -> Iterable[Sample]:

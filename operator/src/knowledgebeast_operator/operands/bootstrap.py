@@ -1,0 +1,42 @@
+"""The Job that fills the database of a new object from another one's backups (`spec.bootstrap.restoreFrom`)."""
+
+from typing import Final
+
+from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
+from knowledgebeast_operator.custom_resource.names import BACKUPS
+from knowledgebeast_operator.custom_resource.spec import RestoreFrom
+from knowledgebeast_operator.operands import pods
+from knowledgebeast_operator.operands.effective import Effective
+from knowledgebeast_operator.operands.maintenance import BesideObjects, MaintenanceTask, job
+from knowledgebeast_operator.operands.manifest import Manifest
+
+TASK: Final = "restore"
+
+DEADLINE_SECONDS: Final = 4 * 3600
+"""The longest recovery time that the runbook allows."""
+
+
+def bootstrap_job(kb: KnowledgeBeast, effective: Effective, source: RestoreFrom) -> Manifest:
+    """Restores onto the volume of a new object, and refuses one that holds a database already.
+
+    The source claim is only read. It may be in use by the object that it belongs to, so the pod goes to that one's
+    node. The object's own claim of backups may be named too: then its database was lost and its backups were not.
+    """
+    own = names.claim_name(kb.name, BACKUPS)
+    folder = pods.BACKUP_FOLDER if source.claim_name == own else pods.SOURCE_FOLDER
+    chosen = () if source.backup is None else ("--backup", source.backup, "--only-backup")
+    task = MaintenanceTask(
+        attempt_id=names.bootstrap_job_name(kb.name),
+        task=TASK,
+        # However old the backup is, nothing is lost here by taking it.
+        arguments=("--new-volume", "--approve-loss", "--backup-dir", folder, *chosen),
+        source_claim=None if source.claim_name == own else source.claim_name,
+        deadline_seconds=DEADLINE_SECONDS,
+    )
+    return job(kb, effective, task, BesideObjects(owner_of(source.claim_name)))
+
+
+def owner_of(claim: str) -> tuple[str, ...]:
+    """The object whose backups lie on a claim, by the claim's name; none for a claim of somebody else's making."""
+    suffix = f"-{BACKUPS}"
+    return (claim.removesuffix(suffix),) if claim.endswith(suffix) else ()

@@ -1,0 +1,67 @@
+"""How old backups and restore drills are, for alerts: one series for each object, gone with it.
+
+The labels are not called `namespace`, which Prometheus gives to the operator's own.
+"""
+
+from datetime import datetime
+from typing import Final, TypeVar
+
+from prometheus_client import Gauge
+
+from knowledgebeast_operator.core.conditions import Status
+from knowledgebeast_operator.core.fact import Fact, Known
+from knowledgebeast_operator.core.facts import Subject
+from knowledgebeast_operator.core.protection import Protection
+from knowledgebeast_operator.core.protection_conditions import BACKUP_FRESH, RESTORE_TESTED, protection_conditions
+
+T = TypeVar("T")
+
+LABELS: Final = ["object_namespace", "object"]
+
+BACKUP_AGE: Final = Gauge("knowledgebeast_backup_age_seconds", "Age of the newest verified backup.", LABELS)
+BACKUP_OVERDUE: Final = Gauge(
+    "knowledgebeast_backup_overdue", "1 when two backups in a row were due and none was verified, else 0.", LABELS
+)
+DRILL_AGE: Final = Gauge(
+    "knowledgebeast_restore_drill_age_seconds", "Since the last restore drill that went well.", LABELS
+)
+DRILL_DURATION: Final = Gauge(
+    "knowledgebeast_restore_drill_duration_seconds", "How long the restore in that drill took.", LABELS
+)
+DRILL_OVERDUE: Final = Gauge(
+    "knowledgebeast_restore_drill_overdue", "1 when the last drill failed or two in a row were missed, else 0.", LABELS
+)
+
+GAUGES: Final = (BACKUP_AGE, BACKUP_OVERDUE, DRILL_AGE, DRILL_DURATION, DRILL_OVERDUE)
+
+
+class ProtectionGauges:
+    """Sets the series of each object, and removes them when it goes."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, tuple[str, str]] = {}
+
+    def report(self, subject: Subject, protection: Protection, now: datetime) -> None:
+        """Sets the series of one object; ages only where something is known."""
+        labels = self._labels[subject.uid] = (subject.namespace, subject.name)
+        conditions = protection_conditions(protection, now)
+        for gauge, condition in ((BACKUP_OVERDUE, BACKUP_FRESH), (DRILL_OVERDUE, RESTORE_TESTED)):
+            gauge.labels(*labels).set(float(conditions[condition].status is Status.FALSE))
+        _set_age(BACKUP_AGE, labels, protection.backup, now)
+        _set_age(DRILL_AGE, labels, protection.drill, now)
+        if isinstance(protection.drill, Known):
+            DRILL_DURATION.labels(*labels).set(protection.drill.value.duration_seconds)
+
+    def forget(self, uid: str) -> None:
+        """Removes the series of a deleted object."""
+        labels = self._labels.pop(uid, None)
+        for gauge in GAUGES if labels is not None and labels not in self._labels.values() else ():
+            try:
+                gauge.remove(*labels or ())
+            except KeyError:
+                continue  # nothing was ever known
+
+
+def _set_age(gauge: Gauge, labels: tuple[str, str], fact: Fact[T], now: datetime) -> None:
+    if isinstance(fact, Known):
+        gauge.labels(*labels).set(max(0.0, (now - fact.at).total_seconds()))
