@@ -24,13 +24,22 @@ setup-go:
 demo: setup-go ## from nothing to a healed incident, on screen (INCIDENT=chroma-hung)
 	@$(RUN) python hack/demo/demo.py $(if $(INCIDENT),--incident $(INCIDENT))
 
-.PHONY: test test-fast test-integration test-e2e
+.PHONY: test test-fast test-integration test-e2e test-seeded-bugs kill-campaign soak backup-soak
 test: lint test-fast test-integration test-e2e ## everything that CI runs, the real cluster included
 	@echo "make test: all of it passed"
-test-fast: setup ## unit and contract tests, under a minute
+test-fast: setup ## unit and contract tests, two minutes
 	$(PYTEST) -q tests/unit tests/contract
-test-integration: setup model ## the service with a real Chroma, model and database
+test-integration: setup model ## the service with a real Chroma, model, database and browser
+	@hack/setup.sh --with-browser
 	$(PYTEST) -q tests/integration
+test-seeded-bugs: setup model ## proof that the tests can fail: bugs in a copy of the source, found one by one (BUGS=words)
+	@$(RUN) python hack/seeded_bugs.py $(BUGS)
+kill-campaign: setup model ## SIGKILL service and Chroma at random instants (KILLS=300, KILL_SEED=1, KILLS_SUMMARY=file)
+	KILLS=$(or $(KILLS),300) $(PYTEST) -q -s tests/integration/service/test_kill_campaign.py
+soak: setup model ## continuous updates of 1,000 documents: memory, descriptors, log (SOAK_SECONDS=60)
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),60) $(PYTEST) -q -s tests/integration/service/test_soak.py
+backup-soak: setup model ## backups under writes and searches, each restored and checked (BACKUPS=200)
+	BACKUPS=$(or $(BACKUPS),200) $(PYTEST) -q -s tests/integration/service/test_backup_soak.py
 test-e2e: setup-go images ## scenarios on a real cluster: KUBECONFIG's, or the local one
 	@hack/e2e.sh
 
@@ -42,16 +51,30 @@ lint: setup ## ruff, pyright (strict), import-linter, codespell, generated docs,
 	$(RUN) lint-imports
 	$(RUN) codespell
 	$(RUN) python -m knowledgebeast_operator.docs --check docs/runbook-mapping.md
+	$(RUN) python -m knowledgebeast_service.docs --check docs/service-reference.md
 	$(RUN) pyright
 fmt: setup ## format and sort imports
 	$(RUN) ruff check --fix
 	$(RUN) ruff format
 
+# Each prints ratios to a peer of the same run and writes build/benchmarks/*.json; benchmarks/*.py --help has more.
+.PHONY: bench bench-retrieval bench-service bench-operator bench-faults
+bench: bench-retrieval bench-service bench-operator bench-faults ## all benchmarks
+bench-retrieval: setup model ## keyword search against rank-bm25, restart, rebuild, ingestion, busy writers, shipping
+	@status=0; for one in keyword_search embedding restart rebuild ingest writers shipping; do \
+	  $(RUN) python benchmarks/$$one.py || status=1; done; exit $$status
+bench-service: setup model ## latency and throughput of queries, against embedding + Chroma alone
+	$(RUN) python benchmarks/service.py
+bench-operator: setup-go ## CPU and writes of one operator with 200 objects in which nothing happens
+	$(RUN) python benchmarks/operator_scale.py
+bench-faults: setup-go images ## real faults on a real cluster: right option, times, wrong actions (SCENARIO=names)
+	@$(RUN) python benchmarks/faults.py $(if $(SCENARIO),--scenario $(SCENARIO))
+
 .PHONY: model images
 model: setup ## the ONNX file of the embedding model, cached by content
 	@$(RUN) python service/tools/build_model.py
-images: setup-go ## build both images and print their sizes (buildah or docker)
-	@$(RUN) python hack/images.py build
+images: setup-go ## build both images and print their sizes (buildah or docker); VARIANT=cuda: the service with torch
+	@$(RUN) python hack/images.py build $(if $(VARIANT),service-$(VARIANT))
 
 .PHONY: cluster-up cluster-down
 cluster-up: setup-go ## start the local Kubernetes cluster (needs root on Linux)
@@ -62,6 +85,7 @@ cluster-down: ## stop it and leave nothing behind
 .PHONY: docs
 docs: setup ## regenerate the generated parts of docs/
 	$(RUN) python -m knowledgebeast_operator.docs > docs/runbook-mapping.md
+	$(RUN) python -m knowledgebeast_service.docs > docs/service-reference.md
 
 .PHONY: clean
 clean: ## remove what was built in this folder (the cache and the cluster's state stay)

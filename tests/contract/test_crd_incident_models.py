@@ -10,16 +10,29 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from knowledgebeast_operator.core.actions import RestartPod, Target
+from knowledgebeast_operator.core.actions import (
+    PutFields,
+    RestartPod,
+    RollingRestart,
+    RunFencedTask,
+    RunTask,
+    SetFields,
+    Target,
+)
+from knowledgebeast_operator.core.healthy_revision import HealthyRevision
 from knowledgebeast_operator.core.ledger import (
+    ApprovalRequest,
     Attempt,
+    DataLoss,
     Escalation,
     Evidence,
     Outcome,
     Severity,
     Sli,
+    TaskReport,
     TimelineEntry,
 )
+from knowledgebeast_operator.core.overlays import Fence, FieldOverlay
 
 CRDS = Path(__file__).parents[2] / "crds"
 
@@ -42,13 +55,25 @@ PLACES = [
     (Evidence, "incidents", "status.evidence.[]"),
     (TimelineEntry, "incidents", "status.timeline.[]"),
     (Escalation, "incidents", "status.escalation"),
+    (DataLoss, "incidents", "status.dataLoss"),
+    (HealthyRevision, "knowledgebeasts", "status.lastHealthyRevision"),
+    (Fence, "knowledgebeasts", "status.overlays.[]"),
+    (FieldOverlay, "knowledgebeasts", "status.overlays.[]"),
     *(
         (model, kind, f"{attempts}.[]{below}")
         for kind, attempts in (("incidents", "status.attempts"), ("knowledgebeasts", "status.recentAttempts"))
         for model, below in (
             (Attempt, ""),
             (RestartPod, ".action"),
-            (RestartPod, ".inverse"),
+            (RunTask, ".action"),
+            (RunFencedTask, ".action"),
+            (RollingRestart, ".action"),
+            (SetFields, ".action"),
+            (PutFields, ".action"),
+            (SetFields, ".inverse"),
+            (ApprovalRequest, ".approval"),
+            (TaskReport, ".report"),
+            (PutFields, ".inverse"),
             (Target, ".action.target"),
             (Sli, ".before.[]"),
             (Sli, ".after.[]"),

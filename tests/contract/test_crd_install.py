@@ -1,13 +1,14 @@
 """The manifests fit the programs: samples parse, the configuration loads, settings arrive at the service."""
 
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import pytest
 import yaml
 
 from knowledgebeast_operator.cluster import kinds
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
+from knowledgebeast_operator.custom_resource.spec import Backend, Device
 from knowledgebeast_operator.dependencies import WATCHED
 from knowledgebeast_operator.operands.effective import runtime_settings
 from knowledgebeast_operator.settings import CONFIG_FILE, Settings
@@ -60,6 +61,7 @@ TUNED: Json = {
     "service": {
         "config": {
             "rateLimitPerMinute": 1,
+            "trustedProxies": 1,
             "maxDocumentSizeMB": 2,
             "chromaProbeIntervalSeconds": 3,
             "chromaTimeoutSeconds": 0.5,
@@ -88,9 +90,30 @@ def test_defaults_of_the_object_are_the_services_own() -> None:
     assert written == defaults
 
 
-@pytest.mark.parametrize("variable", ["DATA_DIR", "CHROMA_URL", "MODEL_DIR", "SETTINGS_FILE", "DRAIN_SECONDS"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "DATA_DIR",
+        "CHROMA_URL",
+        "MODEL_DIR",
+        "MODEL_COPY_DIR",
+        "EMBEDDING_MODEL",
+        "EMBEDDING_DEVICE",
+        "EMBEDDING_BACKEND",
+        "SETTINGS_FILE",
+        "DRAIN_SECONDS",
+        "ADMIN_PORT",
+        "API_KEYS_FILE",
+    ],
+)
 def test_the_service_reads_every_variable_of_its_pod(variable: str) -> None:
     assert variable.lower() in ServiceSettings.model_fields
+
+
+@pytest.mark.parametrize("field", ["device", "backend"])
+def test_the_object_offers_what_the_service_can_be_asked_for(field: str) -> None:
+    offered = {str(value) for value in get_args(ServiceSettings.model_fields[f"embedding_{field}"].annotation)}
+    assert {value.value for value in {"device": Device, "backend": Backend}[field]} == offered
 
 
 RIGHTS = [

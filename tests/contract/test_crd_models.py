@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from knowledgebeast_operator.custom_resource import Spec
+from knowledgebeast_operator.custom_resource.schedule import PATTERN
 from knowledgebeast_operator.custom_resource.spec import LONGEST, SHORTEST
 from knowledgebeast_operator.custom_resource.units import format_duration
 
@@ -86,6 +87,21 @@ def test_what_the_crd_limits_in_number_or_choice_the_model_limits_too() -> None:
     assert [path for path in CRD_FIELDS if not is_limited_too(path)] == []
 
 
+SCHEDULES = [
+    "spec.cache.warmingSchedule",
+    "spec.database.backup.schedule",
+    "spec.database.integrityCheckSchedule",
+    "spec.database.restoreDrillSchedule",
+    "spec.database.cleanSchedule",
+]
+
+
+@pytest.mark.parametrize("path", SCHEDULES)
+def test_every_schedule_has_the_same_form_in_its_rule(path: str) -> None:
+    (rule,) = cast("list[dict[str, str]]", CRD_FIELDS[path]["x-kubernetes-validations"])
+    assert rule["rule"] == f"self.matches(r'{PATTERN}')"
+
+
 DURATIONS = sorted(path for path, field in MODEL_FIELDS.items() if is_duration(field))
 
 
@@ -129,6 +145,9 @@ WRITTEN: list[Json] = [
     {"service": {"replicas": 3, "resources": {"limits": {"memory": "4Gi"}}}},
     {"remediation": {"maintenanceWindows": [{"days": ["Sat"], "start": "02:00", "duration": "4h"}]}},
     {"service": {"podTemplate": {"tolerations": [{"key": "a"}], "env": [{"name": "A"}]}}},
+    {"service": {"apiKeysSecretRef": {"name": "keys"}}},
+    {"database": {"backup": {"keepDays": 3}}},
+    {"bootstrap": {"restoreFrom": {"claimName": "other-backups"}}},
     {"remediation": {"runbooks": [{"name": "ChromaUnreachable"}]}},
 ]
 

@@ -33,7 +33,8 @@ def walk(schema: Json, path: str) -> Iterator[tuple[str, Json]]:
             yield from walk(cast("Json", schema[part]), f"{path}[]")
 
 
-SCHEMAS = {path: schema for kind in ("knowledgebeasts", "incidents") for path, schema in walk(root(kind), kind)}
+KINDS = ("knowledgebeasts", "incidents", "incidentapprovals")
+SCHEMAS = {path: schema for kind in KINDS for path, schema in walk(root(kind), kind)}
 FIELDS = {path: schema for path, schema in SCHEMAS.items() if not path.endswith(("[]", ".metadata"))}
 
 
@@ -103,7 +104,7 @@ def test_status_is_a_subresource(kind: str) -> None:
     assert cast("Json", version(kind)["subresources"]) == {"status": {}}
 
 
-@pytest.mark.parametrize("kind", ["knowledgebeasts", "incidents"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_field_takes_whatever_is_written(kind: str) -> None:
     assert "preserve-unknown-fields" not in (CRDS / f"{kind}.yaml").read_text()
 
@@ -113,7 +114,7 @@ def test_runbooks_are_not_enumerated() -> None:
     assert "enum" not in name
 
 
-@pytest.mark.parametrize("kind", ["knowledgebeasts", "incidents"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_category_is_named_like_a_kind(kind: str) -> None:
     # `kubectl patch knowledgebeast demo` would mean every kind of that category.
     names = cast("dict[str, list[str]]", cast("Json", crd(kind)["spec"])["names"])

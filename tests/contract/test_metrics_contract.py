@@ -1,6 +1,5 @@
 """Every metric of the table is exported by a running service, with its labels, from the start; and nothing else is."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -15,8 +14,8 @@ OWN_LABELS = {"le"}  # of histograms
 
 
 @pytest.fixture
-async def exported(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
-    """Label names by metric, of a service that has just started and has neither model nor Chroma."""
+async def page(tmp_path: Path) -> str:
+    """The metrics of a service that has just started and has neither model nor Chroma."""
     settings = Settings(data_dir=tmp_path, model_dir=tmp_path / "absent", chroma_url="http://127.0.0.1:9")
     app = create_app(settings)
     async with app.router.lifespan_context(app):
@@ -24,17 +23,29 @@ async def exported(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             await client.post("/api/v1/projects", json={"name": "p"})
             response = await client.get("/metrics")
-        labels: dict[str, set[str]] = {}
-        for family in text_string_to_metric_families(response.text):
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            labels[name] = {label for sample in family.samples for label in sample.labels} - OWN_LABELS
-            assert family.samples, f"{name} has no series"
-        yield labels
+    return response.text
+
+
+@pytest.fixture
+def exported(page: str) -> dict[str, set[str]]:
+    """Label names by metric."""
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(page):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels[name] = {label for sample in family.samples for label in sample.labels} - OWN_LABELS
+        assert family.samples, f"{name} has no series"
+    return labels
 
 
 async def test_the_table_is_what_is_exported(exported: dict[str, set[str]]) -> None:
     assert set(exported) == {metric.name for metric in TABLE}
     assert exported == {metric.name: set(metric.labels) for metric in TABLE}
+
+
+@pytest.mark.parametrize("status", ["200", "500", "503"])
+async def test_a_first_answer_is_an_increase(page: str, status: str) -> None:
+    """A counter that appears with its first error shows none: PromQL's `increase` needs the zero before it."""
+    assert f'http_requests_total{{method="GET",path="/api/v1/query/{{project}}",status="{status}"}} 0.0' in page
 
 
 def test_names_are_unique_and_explained() -> None:

@@ -28,7 +28,7 @@ def kubectl() -> Generator[Kubectl]:
     cluster = connect()
     try:
         cluster.kubectl.run("apply", "-k", str(ROOT / "crds"))
-        names = [f"crd/{kind}.knowledgebeast.io" for kind in ("knowledgebeasts", "incidents")]
+        names = [f"crd/{kind}.knowledgebeast.io" for kind in ("knowledgebeasts", "incidents", "incidentapprovals")]
         cluster.kubectl.run("wait", "--for=condition=Established", "--timeout=30s", *names)
         yield cluster.kubectl
     finally:
@@ -81,6 +81,8 @@ def variable(name: str) -> Json:
 
 DURATION = "must be a duration from 5s to 24h, such as 30s, 10m or 1h30m"
 
+SCHEDULE = "must be five fields as cron has them (minute, hour, day, month, day of the week)"
+
 ABSURD: dict[str, tuple[Json, str]] = {
     "negative replicas": (service(replicas=-1), "greater than or equal to 1"),
     "no replicas": (service(replicas=0), "greater than or equal to 1"),
@@ -122,6 +124,27 @@ ABSURD: dict[str, tuple[Json, str]] = {
     "a negative cache": ({"cache": {"queryEntries": -1}}, "greater than or equal to 0"),
     "a size without a unit": ({"database": {"storage": {"size": "10"}}}, "must be a whole number of Mi, Gi or Ti"),
     "a size of zero": ({"chroma": {"storage": {"size": "0Gi"}}}, "must be a whole number of Mi, Gi or Ti"),
+    "a schedule of four fields": ({"database": {"backup": {"schedule": "* * * *  "}}}, SCHEDULE),
+    "a schedule at minute 60": ({"database": {"integrityCheckSchedule": "60 * * * *"}}, SCHEDULE),
+    "a schedule by a nickname": ({"database": {"restoreDrillSchedule": "@weekly  "}}, SCHEDULE),
+    "daily backups that go before the others": (
+        {"database": {"backup": {"keepDays": 40}}},
+        "keepDailyDays (default 30) must not be below keepDays; raise it too",
+    ),
+    "backups that are kept for no day": ({"database": {"backup": {"keepDays": 0}}}, "greater than or equal to 1"),
+    "a backup volume without a unit": (
+        {"database": {"backup": {"storage": {"size": "10"}}}},
+        "must be a whole number of Mi, Gi or Ti",
+    ),
+    "a restore from nowhere": ({"bootstrap": {"restoreFrom": {}}}, "restoreFrom.claimName: Required value"),
+    "a restore from a path": (
+        {"bootstrap": {"restoreFrom": {"claimName": "../etc"}}},
+        "claimName must be the name of a PersistentVolumeClaim",
+    ),
+    "a restore of a backup that is none": (
+        {"bootstrap": {"restoreFrom": {"claimName": "demo-backups", "backup": "yesterday"}}},
+        "backup must be the id of a backup",
+    ),
     "an unknown deletion policy": ({"deletionPolicy": "Shred"}, 'supported values: "Retain", "Delete"'),
     "an address for a target": (
         {"prometheus": {"target": "http://169.254.169.254/"}},
@@ -217,13 +240,20 @@ GOOD: dict[str, Json] = {
                 "imagePullSecrets": [{"name": "registry"}],
                 "labels": {"team": "search"},
                 "annotations": {"note": "x"},
-                "env": [{"name": "TRUSTED_PROXIES", "value": "1"}],
+                "env": [{"name": "LOG_QUERIES", "value": "true"}],
             },
             "config": {"chromaTimeoutSeconds": 0.5, "logLevel": "debug"},
         },
         "cache": {"queryEntries": 0},
-        "chroma": {"storage": {"size": "1Ti", "storageClassName": "fast"}},
-        "database": {"storage": {"size": "500Mi"}},
+        "chroma": {"storage": {"size": "1Ti", "maxSize": "2Ti", "storageClassName": "fast"}},
+        "database": {
+            "storage": {"size": "500Mi"},
+            "backup": {"schedule": "5/15 0-5,22-23 1-31/2 1,7 MON-FRI", "keepDays": 2, "storage": {"size": "2Gi"}},
+            "integrityCheckSchedule": "59 23 31 12 6",
+            "restoreDrillSchedule": "*/5 * * * *",
+            "cleanSchedule": "0 2 * * *",
+        },
+        "bootstrap": {"restoreFrom": {"claimName": "other-backups", "backup": "20260107T120000Z-4711"}},
         "deletionPolicy": "Delete",
         "prometheus": {"target": "team-a"},
         "remediation": {
@@ -292,9 +322,17 @@ def change(kubectl: Kubectl, namespace: str, kind: str, name: str, patch: Mappin
             "storageClassName cannot be changed",
             id="a class where there was none",
         ),
+        pytest.param(
+            {"database": {"backup": {"storage": {"size": "9Gi"}}}}, "storage never shrinks", id="shrinking backups"
+        ),
+        pytest.param(
+            {"bootstrap": {"restoreFrom": {"claimName": "other-backups"}}},
+            "restoreFrom cannot be changed after the object was made",
+            id="a restore of an object that exists",
+        ),
     ],
 )
-def test_what_a_claim_cannot_do_is_refused(
+def test_what_cannot_change_is_refused(
     kubectl: Kubectl, namespace: str, existing: str, spec: Json, sentence: str
 ) -> None:
     with pytest.raises(CommandError) as refused:
@@ -347,7 +385,15 @@ def incident(**fields: object) -> Json:
         ({"number": 0}, "greater than or equal to 1"),
         ({"number": None}, "a detected Incident needs severity, fingerprint, number and knowledgeBeastRef.uid"),
         ({"knowledgeBeastRef": {"name": "demo"}}, "a detected Incident needs severity"),
-        ({"trigger": "Manual"}, "this version carries out no Incident that a person makes"),
+        ({"trigger": "Manual"}, "a person can ask for option 8A (reindex), 8B (restore) or 8E (check)"),
+        (
+            {"trigger": "Manual", "runbook": "DatabaseCorruption", "option": "8Z"},
+            "a person can ask for option 8A (reindex), 8B (restore) or 8E (check)",
+        ),
+        (
+            {"trigger": "Manual", "runbook": "DatabaseCorruption", "option": "8B", "parameters": {"backup": "latest"}},
+            "a backup is named like 20260107T120000Z-4711",
+        ),
         ({"runbook": "chroma down"}, "a runbook is named like its alert"),
         ({"knowledgeBeastRef": {"name": "demo", "namespace": "other"}}, "unknown field"),
     ],

@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 NOT_EXERCISED = {
     # 50 resolved Incidents are kept for 90 days before the operator removes one.
     ("incidents", "delete"),
+    # A maintenance Job is stopped when its image cannot be pulled for two minutes, or its Incident is deleted.
+    ("jobs", "patch"),
 }
 """Rights that no scenario here can use, each with the reason."""
 

@@ -14,7 +14,9 @@ from harness.cluster import connect
 from harness.errors import CommandError
 from harness.kubectl import Kubectl
 from knowledgebeast_operator.custom_resource import FIELD_MANAGER
+from knowledgebeast_operator.custom_resource.spec import RestoreFrom
 from knowledgebeast_operator.operands import Manifest, effective
+from knowledgebeast_operator.operands.bootstrap import bootstrap_job
 from knowledgebeast_operator.operands.maintenance import Anywhere, BesidePods, MaintenanceTask, OnNode, Placement, job
 from operand_objects import DEFAULT_IMAGE, at, knowledge_beast, operands
 
@@ -32,7 +34,7 @@ EVERYTHING_ADDED: dict[str, object] = {
             "imagePullSecrets": [{"name": "registry"}],
             "labels": {"team": "search"},
             "annotations": {"note": "x"},
-            "env": [{"name": "TRUSTED_PROXIES", "value": "1"}],
+            "env": [{"name": "LOG_QUERIES", "value": "true"}],
         }
     },
     "chroma": {"storage": {"storageClassName": "fast"}},
@@ -64,6 +66,11 @@ def maintenance_job(placement: Placement) -> Manifest:
     kb = knowledge_beast()
     task = MaintenanceTask(attempt_id="demo-database-corruption-0001-1", task="check", arguments=("--full",))
     return job(kb, effective(kb, default_image=DEFAULT_IMAGE), task, placement)
+
+
+def first_restore() -> Manifest:
+    kb = knowledge_beast()
+    return bootstrap_job(kb, effective(kb, default_image=DEFAULT_IMAGE), RestoreFrom(claim_name="other-backups"))
 
 
 def into(namespace: str, manifest: Mapping[str, object]) -> str:
@@ -100,6 +107,7 @@ def not_kept(sent: object, live: object, path: str = "") -> list[str]:
             pytest.param(maintenance_job(placement), id=f"Job {type(placement).__name__}")
             for placement in (BesidePods(), OnNode("node-1"), Anywhere())
         ),
+        pytest.param(first_restore(), id="Job of a new object"),
     ],
 )
 def test_an_operand_is_taken_as_it_is(kubectl: Kubectl, namespace: str, manifest: Manifest) -> None:
@@ -113,7 +121,11 @@ def templates() -> dict[str, Manifest]:
     manifests = {f"{kind} {name}": manifest for (kind, name), manifest in operands().items()}
     workloads = {key: manifest for key, manifest in manifests.items() if key.startswith(("Deployment", "StatefulSet"))}
     operator = yaml.safe_load(OPERATOR.read_text())
-    all_workloads = {**workloads, "Job": maintenance_job(BesidePods()), "operator": operator}
+    jobs = {"Job": maintenance_job(BesidePods()), "Job of a new object": first_restore()}
+    jobs |= {
+        key: cast("Manifest", at(one, "spec", "jobTemplate")) for key, one in manifests.items() if "CronJob" in key
+    }
+    all_workloads = {**workloads, **jobs, "operator": operator}
     return {key: cast("Manifest", at(manifest, "spec", "template")) for key, manifest in all_workloads.items()}
 
 

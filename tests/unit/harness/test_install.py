@@ -28,3 +28,9 @@ def test_namespaces_enforce_the_restricted_profile() -> None:
     labels = yaml.safe_load(namespace_manifest("search"))["metadata"]["labels"]
 
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_settings_of_runbooks_are_merged_by_their_name() -> None:
+    target = {"runbooks": [{"name": "A", "for": "8s"}, {"name": "B"}]}
+    merged = merge_patch(target, {"runbooks": [{"name": "A", "for": "9s"}, {"name": "C"}]})
+    assert merged == {"runbooks": [{"name": "A", "for": "9s"}, {"name": "B"}, {"name": "C"}]}

@@ -65,12 +65,13 @@ async def test_a_stall_does_not_slow_the_arrivals_down() -> None:
     """A closed loop would send one request into the stall; an open one sends them all and counts their waiting."""
     stall_over = asyncio.Event()
 
-    async def stalling(_: int) -> tuple[int, object]:
+    async def stalling(number: int) -> tuple[int, object]:
+        if number == 0:
+            asyncio.get_running_loop().call_later(0.6, stall_over.set)
         await stall_over.wait()
         return 200, GOOD
 
     async with server(stalling) as url:
-        asyncio.get_running_loop().call_later(0.6, stall_over.set)
         records = await load(url, rate=50, seconds=0.5)
 
     waited = [item.latency_seconds for item in records]
