@@ -46,6 +46,17 @@ async def test_a_broad_filter_is_as_exact_as_a_narrow_one(world: SearchWorld) ->
     assert ids(found) == [f"near{n}" for n in range(5)]
 
 
+async def test_a_small_project_gives_all_it_has_though_the_graph_of_chroma_has_lost_one(world: SearchWorld) -> None:
+    """An HNSW graph may hold vectors that no walk reaches: Chroma leaves them out of every answer."""
+    await world.add("p", many(40))
+    unreached = world.store.collections.popitem()
+    world.store.collections[unreached[0]] = dict(list(unreached[1].items())[:-1])
+    found = await world.pipeline.answer(SearchRequest("p", "bird", "vector", 100))
+    assert ids(found) == [doc.id for doc in many(40)]
+    few = await world.pipeline.answer(SearchRequest("p", "bird", "vector", 5))
+    assert ids(few) == ids(found)[:5]
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "vector", "keyword"])
 async def test_the_pages_of_an_answer_hold_every_document_once(world: SearchWorld, mode: str) -> None:
     await world.add("p", many(330))

@@ -229,7 +229,7 @@ class SearchPipeline:
             return Ranking([], is_cut=False), query.reason
         try:
             neighbours = await (
-                self._vectors.neighbours(search.view.project, query.model_hash, query.vector, depth)
+                self._vectors.neighbours(search.view, query.model_hash, query.vector, depth)
                 if search.only is None
                 else self._vectors.neighbours_among(search.view, query.model_hash, query.vector, depth, search.only)
             )

@@ -1,4 +1,4 @@
-"""Vector search without an index: every vector of a few documents, straight from the database."""
+"""Vector search without an index: every vector of a few documents or of a small project, from the database."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,35 @@ ROWS_AT_ONCE = 4096  # 3 MiB of vectors; a filter may leave any number of docume
 
 
 def nearest_stored(
-    connection: Connection, project_id: int, model_hash: str, vector: Matrix, limit: int, documents: Sequence[int]
+    connection: Connection,
+    project_id: int,
+    model_hash: str,
+    vector: Matrix,
+    limit: int,
+    documents: Sequence[int] | None = None,
 ) -> list[Neighbour]:
-    """The `limit` nearest vectors of these documents, nearest first; `vector` has shape (1, dimension)."""
+    """The `limit` nearest vectors of these documents, or of all; nearest first. `vector` has shape (1, dimension)."""
+    if documents is None:
+        return _nearest(_rows_of_all(connection, project_id, model_hash), vector, limit)
+    return _nearest(_rows_of(connection, project_id, model_hash, documents), vector, limit)
+
+
+def _rows_of_all(connection: Connection, project_id: int, model_hash: str) -> Iterator[Row]:
+    return connection.rows(
+        "SELECT chunk_id, vector FROM vectors WHERE project_id = ? AND model_hash = ?", (project_id, model_hash)
+    )
+
+
+def _rows_of(connection: Connection, project_id: int, model_hash: str, documents: Sequence[int]) -> Iterator[Row]:
     # CROSS JOIN keeps SQLite from scanning all vectors of the project to find those of a few documents.
-    rows = connection.rows(
+    return connection.rows(
         "SELECT v.chunk_id, v.vector FROM json_each(?) wanted CROSS JOIN chunks c ON c.document_id = wanted.value "
         "CROSS JOIN vectors v ON v.chunk_id = c.id AND v.project_id = ? AND v.model_hash = ?",
         (json.dumps(list(documents)), project_id, model_hash),
     )
+
+
+def _nearest(rows: Iterator[Row], vector: Matrix, limit: int) -> list[Neighbour]:
     chunk_ids: list[int] = []
     parts: list[Matrix] = []
     for batch in _batches(rows):
