@@ -2,8 +2,11 @@
 
 `library` is a KnowledgeBeast that scenarios share when they leave it as they found it; `make_library` gives one of its
 own to a scenario that ends in a restart by the operator (three in an hour are the limit).
+
+While one is being written: E2E_ATTACH=NAMESPACE runs it there, beside others, under the operator that there is.
 """
 
+import contextlib
 import os
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager
@@ -22,7 +25,8 @@ from harness.library import Library, MakeLibrary
 from harness.library import library as make
 from harness.objects import Namespace
 
-NAMESPACE = "knowledgebeast-e2e"
+ATTACHED = os.environ.get("E2E_ATTACH", "")
+NAMESPACE = ATTACHED or "knowledgebeast-e2e"
 FIRST, LAST = ("test_control_run",), ("test_least_privilege",)
 MEASURED = pytest.StashKey[list[str]]()
 
@@ -61,9 +65,9 @@ def figures(request: pytest.FixtureRequest) -> Figures:
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Generator[Cluster]:
-    """One run at a time: a second one on this machine waits."""
+    """One run at a time: a second one on this machine waits, unless it is attached."""
     found = connect()
-    with exclusive(found, request.config.get_terminal_writer().line):
+    with contextlib.nullcontext() if ATTACHED else exclusive(found, request.config.get_terminal_writer().line):
         yield found
     found.close()
 
@@ -80,17 +84,23 @@ def audit(cluster: Cluster) -> AuditLog:
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> tuple[Installation, datetime]:
     """Always a new one, so that the audit log of this session has its beginning. It stays for people to look at."""
+    made = Installation(cluster, load_images(cluster), [NAMESPACE], Monitoring.of(cluster))
+    if not ATTACHED:
+        remove_the_last(made)
+    began = now()
+    made.install()
+    return made, began
+
+
+def remove_the_last(made: Installation) -> None:
+    cluster = made.cluster
     if not cluster.is_local and cluster.api.get(Namespace, OPERATOR_NAMESPACE) and not os.environ.get("E2E_REPLACE"):
         pytest.exit(
             f"this cluster has a namespace {OPERATOR_NAMESPACE} already, and these tests remove it: "
             "set E2E_REPLACE=1 if they may",
             returncode=2,
         )
-    made = Installation(cluster, load_images(cluster), [NAMESPACE], Monitoring.of(cluster))
     made.uninstall()
-    began = now()
-    made.install()
-    return made, began
 
 
 @pytest.fixture(scope="session")
