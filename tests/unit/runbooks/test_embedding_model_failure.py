@@ -419,6 +419,24 @@ def test_better_is_every_pod_with_a_model_that_serves(option: str, at: Facts, ef
     assert verdict(option, at) is effect
 
 
+OLD_PODS = (pod("demo-a", "uid-a", revision="old"), pod("demo-b", "uid-b", revision="old"))
+ROLLING = (OwnWork("Rollout", "service", "Deployment demo is being rolled out", NOW),)
+
+
+@pytest.mark.parametrize(
+    ("at", "effect"),
+    [
+        (facts(service_pods=pods(*OLD_PODS)), Effect.BETTER),
+        (facts(service_pods=pods(*OLD_PODS), own_work=ROLLING), Effect.PENDING),
+        (facts(service_pods=pods(OLD_PODS[0], replace(new_pod("demo-b"), revision="new"))), Effect.PENDING),
+        (down("mismatch", service_pods=pods(*OLD_PODS)), Effect.PENDING),
+    ],
+)
+def test_pods_of_before_stay_where_the_fields_are_put_back_to_what_they_were(at: Facts, effect: Effect) -> None:
+    """6C after a model that the image does not hold: the rollout stopped at its first pod, and that one goes."""
+    assert verdict("6C", at) is effect
+
+
 # Escalate
 
 

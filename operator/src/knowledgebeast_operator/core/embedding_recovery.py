@@ -1,5 +1,6 @@
 """Whether an action of incident 6 has brought the embeddings back, what is measured, and when to call a human."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,12 +16,13 @@ from knowledgebeast_operator.core.embedding_views import (
     running_pods,
     view_all,
 )
-from knowledgebeast_operator.core.facts import Facts, Known, Unknown
+from knowledgebeast_operator.core.facts import Facts, Known, Pod, Unknown
 from knowledgebeast_operator.core.ledger import Attempt, Escalation, IncidentRecord, Outcome, Sli
 from knowledgebeast_operator.core.regression import worsened
 from knowledgebeast_operator.core.runbook import Effect, Limits, Verdict
 from knowledgebeast_operator.core.series import Check, first_missing
 from knowledgebeast_operator.custom_resource import format_duration
+from knowledgebeast_operator.custom_resource.names import SERVICE
 
 VERIFY_SAMPLES: Final = 3
 USE_CPU: Final = "UseCpu"
@@ -111,7 +113,7 @@ def _not_recovered(facts: Facts, attempt: Attempt, limits: Limits) -> Unknown | 
         return pods.message if isinstance(facts.service_pods, Known) else pods
     if isinstance(attempt.action, SetFields):
         old = [pod.name for pod in pods if pod.created_at < _whole_second(acted)]
-        if old:
+        if old and not _is_rolled_out(facts, pods):
             return f"The pods are being replaced one by one; {', '.join(old)} still runs as before."
         if not all(pod.is_ready for pod in pods):
             return "Not every new pod is ready yet."
@@ -123,6 +125,15 @@ def _not_recovered(facts: Facts, attempt: Attempt, limits: Limits) -> Unknown | 
     if missing is None and share is not None and share[1] > limits.threshold("errorRatio"):
         return f"{share[1]:.0%} of the embeddings still fail on pod {share[0]}."
     return missing
+
+
+def _is_rolled_out(facts: Facts, pods: Sequence[Pod]) -> bool:
+    """Whether all pods are of the revision asked for. Where fields are put back to what they were, the pods of before
+    are of it, and stay.
+    """
+    is_rolling = any(work.kind == "Rollout" and work.component in ("", SERVICE) for work in facts.own_work)
+    revisions = {pod.revision for pod in pods}
+    return not is_rolling and len(revisions) == 1 and "" not in revisions
 
 
 def _whole_second(moment: datetime) -> datetime:
