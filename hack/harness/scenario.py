@@ -6,6 +6,7 @@ the end that the scenario names, watches the silence afterwards, and says what w
 
 import importlib.util
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -45,7 +46,9 @@ class Scenario:
         fault: injects it; the end of the block takes away what is left of it.
         end: how it has to end.
         runbook: whose incident has to open.
-        right: options that have to act, in this order, each with this outcome.
+        also: further runbooks whose incidents have to open, and to be closed at the end: of a second fault.
+        symptoms: runbooks whose incidents may open too, because this fault looks like theirs.
+        right: options that have to act, in this order, each with this outcome; of several faults in any order.
         spec: parts of the test profile's spec that are replaced.
         reason: of the escalation, or of the line of the timeline that says why nothing is done.
         check: what else is true at the end; sentences about what is not.
@@ -61,6 +64,8 @@ class Scenario:
     fault: Callable[[Library], AbstractContextManager[object]]
     end: End
     runbook: str = ""
+    also: tuple[str, ...] = ()
+    symptoms: tuple[str, ...] = ()
     right: tuple[tuple[str, str], ...] = ()
     spec: Mapping[str, object] = field(default_factory=dict[str, object])
     reason: str = ""
@@ -149,7 +154,7 @@ def run(
         attempts = [attempt for one in incidents for attempt in one.status.attempts]
         summary = summarize([record for record in load.stop() if record.due >= injected_at])
         problems += scenario.check(library, incident)
-        problems += _judge(scenario, incident, attempts, summary.failed)
+        problems += _judge(scenario, incidents, attempts, summary.failed)
         if audit is not None:
             problems += _side_effects(audit.calls(since=began), library.namespace, attempts)
     return Result(
@@ -158,7 +163,7 @@ def run(
         chosen=tuple(f"{one.option} ({one.outcome})" for one in attempts),
         detected=_after(incident.status.opened_at if incident else None, injected_at),
         mitigated=_after(_mitigated_at(attempts), injected_at),
-        closed=_after(incident.status.resolved_at if incident else None, injected_at),
+        closed=_after(_closed_at(scenario, incidents), injected_at),
         queries=summary.n,
         failed=summary.failed,
         degraded=summary.degraded,
@@ -187,12 +192,14 @@ def _await_end(library: Library, scenario: Scenario) -> None:
 
 
 def _has_ended(library: Library, scenario: Scenario) -> bool:
-    incident = next((one for one in library.incidents() if one.spec.runbook == scenario.runbook), None)
+    incidents = library.incidents()
+    incident = next((one for one in incidents if one.spec.runbook == scenario.runbook), None)
     if incident is None:
         return False
     match scenario.end:
         case End.RESOLVED:
-            return incident.is_resolved
+            closed = {one.spec.runbook for one in incidents if one.is_resolved}
+            return closed >= {scenario.runbook, *scenario.also} and all(one.is_resolved for one in incidents)
         case End.ESCALATED:
             escalation = incident.status.escalation
             return escalation is not None and escalation.reason == scenario.reason
@@ -220,11 +227,16 @@ def _keep_silent(library: Library, scenario: Scenario, seconds: float) -> None:
     stays("nothing more happens", is_silent, seconds=seconds, interval=1)
 
 
-def _judge(scenario: Scenario, incident: Incident | None, attempts: Sequence[Attempt], failed: int) -> Iterator[str]:
-    if (incident is None) != (scenario.end is End.QUIET):
-        yield f"incident: {incident.name if incident else 'none'}"
+def _judge(
+    scenario: Scenario, incidents: Sequence[Incident], attempts: Sequence[Attempt], failed: int
+) -> Iterator[str]:
+    wanted = set[str]() if scenario.end is End.QUIET else {scenario.runbook, *scenario.also}
+    opened = Counter(one.spec.runbook for one in incidents if one.spec.runbook not in scenario.symptoms)
+    if opened != Counter(wanted):
+        yield f"incidents {dict(opened)}, expected one each of {sorted(wanted)}"
     done = tuple((one.option, one.outcome or "") for one in attempts if one.outcome != "Blocked")
-    if done != scenario.right:
+    is_right = sorted(done) == sorted(scenario.right) if scenario.also else done == scenario.right
+    if not is_right:
         yield f"attempts {done}, expected {scenario.right}"
     if failed > scenario.may_fail:
         yield f"{failed} searches failed, at most {scenario.may_fail} may"
@@ -248,7 +260,14 @@ def _side_effects(calls: Sequence[Call], namespace: str, attempts: Sequence[Atte
 
 
 def _mitigated_at(attempts: Sequence[Attempt]) -> datetime | None:
-    return next((one.finished for one in attempts if one.outcome == "Successful"), None)
+    """When the last cure had helped: of two faults the second counts."""
+    return max((one.finished for one in attempts if one.outcome == "Successful" and one.finished), default=None)
+
+
+def _closed_at(scenario: Scenario, incidents: Sequence[Incident]) -> datetime | None:
+    """When the last of the incidents that had to open was closed; None while one is open."""
+    moments = [one.status.resolved_at for one in incidents if one.spec.runbook in (scenario.runbook, *scenario.also)]
+    return None if None in moments else max((moment for moment in moments if moment), default=None)
 
 
 def _after(moment: datetime | None, injected_at: float) -> float | None:
