@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from kb_facts import NOW, SCRAPE, attempt, facts, incident, minutes, pod, seconds, unknown
+from kb_facts import NOW, SCRAPE, attempt, facts, incident, minutes, pod, seconds, situation, unknown
 from knowledgebeast_operator.core.actions import RunTask, SetFields, Target
+from knowledgebeast_operator.core.decide import decide
+from knowledgebeast_operator.core.decision import Perform
 from knowledgebeast_operator.core.disk_escalation import WRITES_REFUSED
 from knowledgebeast_operator.core.disk_views import VOLUME_AVAILABLE, VOLUME_CAPACITY, full_at
 from knowledgebeast_operator.core.fact import Fact
@@ -228,6 +230,18 @@ def test_nothing_is_cleaned_twice_in_six_hours() -> None:
     assert isinstance(considered(A, at, done(action, "CleanLogs", ago=minutes(350))), NotApplicable)
     assert isinstance(considered(A, at, done(action, "CleanLogs", ago=minutes(370))), Applicable)
     assert isinstance(considered(C, at, done(action, "CleanLogs")), Applicable)
+
+
+@pytest.mark.parametrize("option", RUNBOOK.options, ids=lambda option: option.code)
+def test_what_was_written_down_is_carried_out(option: Option) -> None:
+    """Nothing is done twice in six hours, and an attempt in flight is no second time."""
+    at = disks(capacity=50 * GB, database=4.5 * GB, backups=20 * GB, chroma=20 * GB)
+    fits = considered(option, at)
+    assert isinstance(fits, Applicable)
+    begun = attempt(option=option.name, action=fits.action, started=at.now)
+    record = incident(begun, runbook=RUNBOOK.name)
+    found = decide(situation(at, incident=record, journal=Journal(attempts=(begun,)), runbook=RUNBOOK))
+    assert isinstance(found, Perform), found
 
 
 def test_vacuum_is_for_the_database_and_needs_room() -> None:

@@ -27,6 +27,7 @@ from knowledgebeast_operator.core.decision import (
 )
 from knowledgebeast_operator.core.facts import Facts, Unknown
 from knowledgebeast_operator.core.guards import first_switch, is_disabled, is_dry_run
+from knowledgebeast_operator.core.journal import without
 from knowledgebeast_operator.core.ledger import ApprovalRequest, Attempt, Escalation, Outcome, TaskReport
 from knowledgebeast_operator.core.overlays import is_in_force
 from knowledgebeast_operator.core.runbook import (
@@ -181,7 +182,8 @@ def _send_or_withdraw(situation: Situation, option: Option, attempt: Attempt) ->
 
 
 def _send(situation: Situation, option: Option, attempt: Attempt, detected: Detected) -> Decision:
-    match option.consider(situation.facts, detected, situation.journal, situation.limits):
+    journal = without(situation.journal, attempt)
+    match option.consider(situation.facts, detected, journal, situation.limits):
         case Pause(reason=reason, message=message, wait=wait):
             return Wait(reason, message, until=situation.now + wait)
         case NotApplicable(message=message) | NothingToDo(message=message):

@@ -34,6 +34,11 @@ def merge(journal: Journal, attempts: Iterable[Attempt], now: datetime) -> Journ
     return Journal(attempts=tuple(kept[-MAX_ATTEMPTS:]))
 
 
+def without(journal: Journal, attempt: Attempt) -> Journal:
+    """What else was done: whether the attempt itself shall be carried out is not decided by its being written down."""
+    return Journal(attempts=tuple(other for other in journal.attempts if _key(other) != _key(attempt)))
+
+
 def _key(attempt: Attempt) -> tuple[str, int]:
     """Id and second of the start: when people delete incidents, their numbers and with them the ids come again."""
     return attempt.id, int(attempt.started.timestamp())
