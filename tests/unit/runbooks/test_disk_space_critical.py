@@ -244,6 +244,20 @@ def test_what_was_written_down_is_carried_out(option: Option) -> None:
     assert isinstance(found, Perform), found
 
 
+def refused(reason: str) -> Attempt:
+    vacuum = done(task("database", task="vacuum"), "VacuumDatabase")
+    report = TaskReport(ok=False, refused=True, reason=reason)
+    return vacuum.model_copy(update={"outcome": Outcome.BLOCKED, "report": report})
+
+
+def test_a_vacuum_that_was_not_worth_it_is_not_tried_again_at_once() -> None:
+    at = disks(database=4 * GB)
+    found = considered(E, at, refused("FewFreePages"))
+    assert isinstance(found, NotApplicable)
+    assert found.reason == "AlreadyTried"
+    assert isinstance(considered(E, at, refused("InProgress")), Applicable)
+
+
 def test_vacuum_is_for_the_database_and_needs_room() -> None:
     assert isinstance(considered(E, disks(chroma=0.0)), NotApplicable)
     backup = Known(VerifiedBackup("x", NOW, 1, size_bytes=int(3 * GB)), NOW)
@@ -324,14 +338,15 @@ def test_a_trend_alone_enlarges_nothing_that_is_mostly_empty() -> None:
     assert isinstance(considered(D, disks(database=falling(1 * GB, 15 * GB))), Applicable)
 
 
-def cleaning(*, freed: float = 0.0) -> Attempt:
+def cleaning(*, freed: float = 0.0, left: float | None = None) -> Attempt:
     at = NOW - minutes(3)
+    figures = {"freed_bytes": freed, **({} if left is None else {"data_available_after": left})}
     return attempt(
         option="CleanLogs",
         action=task("database", "--only", "logs"),
         started=at,
         acted=at + seconds(5),
-        report=TaskReport(ok=True, figures={"freed_bytes": freed}),
+        report=TaskReport(ok=True, figures=figures),
     )
 
 
@@ -350,6 +365,12 @@ def test_a_cleaning_is_judged_by_what_the_kubelet_measures(
 ) -> None:
     verdict = A.verify(at, cleaning(freed=8 * GB), limits)
     assert (verdict.effect, word in verdict.message) == (effect, True), verdict
+
+
+def test_what_the_task_itself_found_too_little_is_not_waited_for() -> None:
+    at = disks(database=1 * GB)
+    assert A.verify(at, cleaning(freed=1 * GB, left=2 * GB), LIMITS).effect is Effect.NO_CHANGE
+    assert A.verify(at, cleaning(freed=8 * GB, left=9 * GB), LIMITS).effect is Effect.PENDING
 
 
 def test_a_trend_is_no_failure_after_something_was_freed() -> None:

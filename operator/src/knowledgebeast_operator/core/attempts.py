@@ -225,15 +225,15 @@ def _reported(option: Option, report: TaskReport) -> Outcome:
 
 
 def _outcome(verdict: Verdict, *, is_over: bool) -> Outcome | None:
-    """Better and worse are final; the rest has until the deadline. Unknown is never counted as success."""
+    """Pending and unknown have until the deadline; the rest is final. Unknown is never counted as success."""
     match verdict.effect:
         case Effect.BETTER:
             return Outcome.SUCCESSFUL
-        case Effect.WORSE:
+        case Effect.WORSE | Effect.NO_CHANGE:
             return Outcome.FAILED
         case Effect.UNKNOWN:
             return Outcome.INCONCLUSIVE if is_over else None
-        case Effect.PENDING | Effect.NO_CHANGE:
+        case Effect.PENDING:
             return Outcome.FAILED if is_over else None
 
 

@@ -26,18 +26,16 @@ from datetime import timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.actions import RunTask, SetFields, Target
-from knowledgebeast_operator.core.attempts import deadline
 from knowledgebeast_operator.core.disk_escalation import escalate
 from knowledgebeast_operator.core.disk_expansion import EXPAND_AGAIN_AFTER, grown, size_path
+from knowledgebeast_operator.core.disk_verdicts import verify_clean, verify_expand
 from knowledgebeast_operator.core.disk_views import (
     AVAILABLE,
     CAPACITY,
     VolumeView,
-    capacity_at,
     free_ratio,
     low_volumes,
     size,
-    view_volume,
     view_volumes,
 )
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
@@ -48,7 +46,6 @@ from knowledgebeast_operator.core.runbook import (
     Applicable,
     Detected,
     Diagnosis,
-    Effect,
     Limits,
     NotApplicable,
     NotDetected,
@@ -57,7 +54,6 @@ from knowledgebeast_operator.core.runbook import (
     Runbook,
     Threshold,
     Undetermined,
-    Verdict,
 )
 from knowledgebeast_operator.custom_resource.names import CHROMA, DATABASE
 
@@ -66,6 +62,9 @@ VACUUM: Final = "vacuum"
 TEMPORARY, LOGS, COPIES = "temporary", "logs", "copies"
 AGAIN_AFTER: Final = timedelta(hours=6)
 """What a clean removes is days old: sooner it would find nothing new."""
+
+IN_PROGRESS: Final = "InProgress"
+"""Why a task refuses that waits for another one."""
 
 ROOM_FOR_VACUUM: Final = 2
 EXPAND_ON_FORECAST_AT: Final = 0.8
@@ -127,7 +126,7 @@ def consider_vacuum(
         return NotApplicable("NotTheDatabase", f"VACUUM (5E) gives nothing back to the volume of {view.name}.")
     action = RunTask(target=_claim(view), task=VACUUM)
     if _was_done(action, journal, facts):
-        return NotApplicable("AlreadyTried", "The database was vacuumed within the last six hours.")
+        return NotApplicable("AlreadyTried", "VACUUM (5E) was tried within the last six hours.")
     backup = facts.protection.backup
     if isinstance(backup, Known) and view.available < ROOM_FOR_VACUUM * backup.value.size_bytes:
         return NotApplicable(
@@ -161,25 +160,6 @@ def consider_expand(
         )
     action, _ = put(facts.itself, facts.overlays, {path: wanted})
     return Applicable(action)
-
-
-def verify_clean(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
-    """The kubelet's account after the task; what the task itself measured goes into the sentence."""
-    view = view_volume(facts, attempt.action.target.name, limits)
-    return _verdict(view, facts, attempt, limits, _told(attempt))
-
-
-def verify_expand(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
-    """More capacity than when the attempt began, and enough of it free."""
-    path = next(iter(attempt.action.fields)) if isinstance(attempt.action, SetFields) else ""
-    claim = _claim_of(path, facts)
-    view = view_volume(facts, claim, limits)
-    before = capacity_at(facts, claim, attempt.started)
-    if isinstance(view, Unknown) or before is None or view.capacity > before:
-        return _verdict(view, facts, attempt, limits, "The volume was enlarged.")
-    is_over = facts.now >= deadline(attempt, limits)
-    message = f"The kubelet still reports {size(view.capacity)} for claim {claim}."
-    return Verdict(Effect.NO_CHANGE if is_over else Effect.PENDING, message)
 
 
 def indicators(facts: Facts) -> tuple[Sli, ...]:
@@ -237,41 +217,19 @@ def _last_step(path: str, facts: Facts, journal: Journal) -> Attempt | None:
 
 
 def _was_done(action: RunTask, journal: Journal, facts: Facts) -> bool:
-    return any(attempt.action == action for attempt in actions_since(journal, facts.now - AGAIN_AFTER))
+    """Or was refused by the task itself, which would only say the same again."""
+    since = facts.now - AGAIN_AFTER
+    refused = (a for a in journal.attempts if a.finished is not None and a.finished > since and _has_refused(a))
+    return any(attempt.action == action for attempt in (*actions_since(journal, since), *refused))
+
+
+def _has_refused(attempt: Attempt) -> bool:
+    report = attempt.report
+    return report is not None and report.has_result and report.refused and report.reason != IN_PROGRESS
 
 
 def _claim(view: VolumeView) -> Target:
     return Target(kind="PersistentVolumeClaim", name=view.volume.claim, uid=view.volume.uid)
-
-
-def _claim_of(path: str, facts: Facts) -> str:
-    if isinstance(facts.volumes, Unknown):
-        return ""
-    return next((volume.claim for name, volume in facts.volumes.value.items() if size_path(name) == path), "")
-
-
-def _told(attempt: Attempt) -> str:
-    freed = attempt.report.figures.get("freed_bytes") if attempt.report is not None else None
-    return "" if freed is None else f"The task freed {size(max(freed, 0))}."
-
-
-def _verdict(view: VolumeView | Unknown, facts: Facts, attempt: Attempt, limits: Limits, told: str) -> Verdict:
-    is_over = facts.now >= deadline(attempt, limits)
-    if isinstance(view, Unknown):
-        return Verdict(Effect.UNKNOWN, view.message)
-    if view.at <= (attempt.acted or attempt.started):
-        return Verdict(Effect.PENDING, "The kubelet has not measured it since.")
-    horizon = facts.now + timedelta(hours=limits.threshold("forecastHours"))
-    if not view.is_low and (view.full_at is None or view.full_at >= horizon or _has_gained(attempt)):
-        return Verdict(Effect.BETTER, f"{told} Enough is free now: {view.describe()}.".strip())
-    message = f"{told} Not enough yet: {view.describe()}.".strip()
-    return Verdict(Effect.NO_CHANGE if is_over else Effect.PENDING, message)
-
-
-def _has_gained(attempt: Attempt) -> bool:
-    """The trend of the last hour still falls when something was freed a minute ago."""
-    freed = attempt.report.figures.get("freed_bytes", 0.0) if attempt.report is not None else 0.0
-    return freed > 0 or isinstance(attempt.action, SetFields)
 
 
 RUNBOOK: Final = Runbook(
