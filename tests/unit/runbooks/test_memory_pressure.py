@@ -285,6 +285,7 @@ VERDICTS: dict[str, tuple[Facts, Attempt, Effect]] = {
     ),
     "killed_since": (cached_facts(service_pods=with_pods(killed(5), WELL)), acted(11), Effect.WORSE),
     "killed_before": (cached_facts(service_pods=with_pods(killed(12), WELL)), acted(11), Effect.BETTER),
+    "a_pod_that_was_killed_had_started_empty": (cached_facts(anon=1500 * MIB), acted(30, share=0.3), Effect.BETTER),
     "errors_since": (cached_facts(error_ratio=Known(0.2, NOW)), acted(30), Effect.WORSE),
     "not_measured": (cached_facts(series_by_name={}), acted(11), Effect.UNKNOWN),
 }

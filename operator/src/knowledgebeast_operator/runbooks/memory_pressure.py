@@ -70,6 +70,7 @@ from knowledgebeast_operator.core.runbook import (
 )
 from knowledgebeast_operator.operands.pods import ADMIN_PORT
 
+MEMORY_SHARE: Final = "memory_share"
 PROFILE: Final = "heap-profile"
 PROFILE_SECONDS: Final = 30
 PROFILED_WITHIN: Final = timedelta(hours=1)
@@ -178,7 +179,9 @@ def verify(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
         return Verdict(Effect.UNKNOWN, pods.message)
     fullest = max(pods, key=lambda pod: pod.share)
     told = f"{fullest.pod} uses {fullest.share:.0%} of its memory limit"
-    if worsened(attempt.before, indicators(facts)):
+    # A process that was killed starts empty: what it uses later is no harm while that is inside the limit.
+    others = tuple(sli for sli in attempt.before if sli.name != MEMORY_SHARE)
+    if worsened(others, indicators(facts)):
         return Verdict(Effect.WORSE if is_over else Effect.PENDING, f"Worse than before: {told}.")
     if fullest.share > limits.threshold("memoryShare"):
         return Verdict(Effect.NO_CHANGE if is_over else Effect.PENDING, f"{told}.")
@@ -197,7 +200,7 @@ def indicators(facts: Facts) -> tuple[Sli, ...]:
     pods = pods_memory(facts)
     known: list[Sli] = []
     if not isinstance(pods, Unknown):
-        known.append(Sli(name="memory_share", value=max(pod.share for pod in pods), unit="ratio"))
+        known.append(Sli(name=MEMORY_SHARE, value=max(pod.share for pod in pods), unit="ratio"))
     if isinstance(facts.error_ratio, Known):
         known.append(Sli(name="error_ratio", value=facts.error_ratio.value, unit="ratio"))
     return tuple(known)
