@@ -34,8 +34,13 @@ CALM: Final = [
 ]
 """Runbooks that judge traffic: a scenario about something else has slow, failed and ever new queries of its own."""
 
+SMALL: Final = {"requests": {"cpu": "50m", "memory": "256Mi"}}
+"""Several scenarios find room on the node of a small cluster, and a rollout room for one pod more."""
+
 BY_DEFAULT: Final = {
     "deletionPolicy": "Delete",
+    "service": {"resources": SMALL},
+    "chroma": {"resources": SMALL},
     "remediation": {"runbooks": CALM},
     "cache": {"warmingSchedule": NEVER},
     "database": {
