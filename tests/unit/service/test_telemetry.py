@@ -50,6 +50,13 @@ def test_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
     assert memory_limit_bytes(tmp_path / "absent") == 0
 
 
+@pytest.mark.parametrize(("content", "limit"), [("805306368\n", 768 * 1024**2), ("9223372036854771712\n", 0)])
+def test_nodes_with_the_first_version_of_cgroups_have_limits_too(tmp_path: Path, content: str, limit: int) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(content)
+    assert memory_limit_bytes(tmp_path) == limit
+
+
 def test_anonymous_memory_is_read_from_the_status_of_the_process(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("Name:\tx\nVmRSS:\t  900 kB\nRssAnon:\t  512 kB\n")
     assert anonymous_memory_bytes(tmp_path / "status") == 512 * 1024

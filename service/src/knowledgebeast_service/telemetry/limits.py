@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+UNLIMITED = 2**60
 
 
 def cpu_limit(cgroup: Path = CGROUP) -> int:
@@ -17,12 +18,14 @@ def cpu_limit(cgroup: Path = CGROUP) -> int:
 
 
 def memory_limit_bytes(cgroup: Path = CGROUP) -> int:
-    """Bytes of the memory limit; 0 = no limit is set."""
-    try:
-        content = (cgroup / "memory.max").read_text().strip()
-    except OSError:
-        return 0
-    return 0 if content == "max" else int(content)
+    """Bytes of the memory limit; 0 = no limit is set. Nodes with cgroup v1 write a huge number for that."""
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            content = (cgroup / file).read_text().strip()
+        except OSError:
+            continue
+        return 0 if content == "max" or int(content) >= UNLIMITED else int(content)
+    return 0
 
 
 def anonymous_memory_bytes(status: Path = Path("/proc/self/status")) -> int:
