@@ -51,6 +51,7 @@ class Scenario:
         right: options that have to act, in this order, each with this outcome; of several faults in any order.
         spec: parts of the test profile's spec that are replaced.
         reason: of the escalation, or of the line of the timeline that says why nothing is done.
+        told: a line of the timeline with this reason has come as well, before anything is judged.
         check: what else is true at the end; sentences about what is not.
         distinct: queries of the load are this many different ones; None, most are new.
         rate: searches per second; None, the run's.
@@ -69,6 +70,7 @@ class Scenario:
     right: tuple[tuple[str, str], ...] = ()
     spec: Mapping[str, object] = field(default_factory=dict[str, object])
     reason: str = ""
+    told: str = ""
     check: Callable[[Library, Incident | None], Sequence[str]] = lambda _library, _incident: ()
     distinct: int | None = None
     rate: float | None = None
@@ -194,7 +196,7 @@ def _await_end(library: Library, scenario: Scenario) -> None:
 def _has_ended(library: Library, scenario: Scenario) -> bool:
     incidents = library.incidents()
     incident = next((one for one in incidents if one.spec.runbook == scenario.runbook), None)
-    if incident is None:
+    if incident is None or (scenario.told and not _is_told(incident, scenario.told)):
         return False
     match scenario.end:
         case End.RESOLVED:
@@ -204,9 +206,13 @@ def _has_ended(library: Library, scenario: Scenario) -> bool:
             escalation = incident.status.escalation
             return escalation is not None and escalation.reason == scenario.reason
         case End.LEFT_ALONE:
-            return any(entry.reason == scenario.reason for entry in incident.status.timeline)
+            return _is_told(incident, scenario.reason)
         case End.QUIET:
             return False
+
+
+def _is_told(incident: Incident, reason: str) -> bool:
+    return any(entry.reason == reason for entry in incident.status.timeline)
 
 
 def _acted(library: Library) -> bool:

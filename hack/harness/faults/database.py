@@ -45,6 +45,11 @@ for folder in sets[-int(sys.argv[1]):]:
     print(folder.name)
 """
 
+_BACKUPS = """
+import pathlib
+print(*sorted(path.name for path in pathlib.Path("/backups/sets").iterdir() if not path.name.startswith(".")))
+"""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -67,6 +72,10 @@ class Database:
     def damage_newest_backups(self, count: int) -> list[str]:
         """Writes noise into the middle of the newest backups; their ids."""
         return self._in_pod(_DAMAGE_BACKUPS, str(count)).split()
+
+    def backups(self) -> list[str]:
+        """The ids of the backups that there are, oldest first."""
+        return self._in_pod(_BACKUPS).split()
 
     def documents(self) -> set[str]:
         """The ids of all documents that there are."""
