@@ -51,7 +51,11 @@ def test_it_restores_the_newest_good_backup_onto_a_new_volume_only() -> None:
 
 
 def test_a_named_backup_is_restored_as_it_was_then() -> None:
-    assert command(built(backup=ID))[7:10] == ["--backup", ID, "--only-backup"]
+    assert command(built(backup=ID))[9:12] == ["--backup", ID, "--only-backup"]
+
+
+def test_what_it_has_restored_is_backed_up_beside_its_own_backups() -> None:
+    assert command(built())[7:9] == ["--own-backup-dir", "/backups"]
 
 
 def test_the_backups_of_the_other_object_are_only_read() -> None:

@@ -1,6 +1,7 @@
 """Restore: the newest good backup, everything newer that can be had, and nothing doubtful."""
 
 import os
+import shutil
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import cast
 import pytest
 
 from knowledgebeast_service.maintenance.check import check
+from knowledgebeast_service.maintenance.restore.base import with_base
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.storage.locks import VolumeLock
@@ -120,6 +122,32 @@ def test_is_refused_while_anyone_has_the_database_open(world: RestoreWorld, dama
     assert run_restore(damaged, world.backups).reason == "InProgress"
     lock.release()
     assert everything_in(damaged) == before
+
+
+def test_what_is_written_after_a_restore_survives_the_next_damage(
+    world: RestoreWorld, damaged: Path, tmp_path: Path
+) -> None:
+    """A restored database has a new identity: without a backup of that, its shipped changes would have no beginning."""
+    first = with_base(run_restore(damaged, world.backups), damaged / NAME, world.backups, lambda _step: None)
+    assert first.measured["base_backup_id"]
+    shutil.copytree(damaged, tmp_path / "again" / "data")
+    again = RestoreWorld(tmp_path / "again", dict(world.acknowledged))
+    again.backups, again.shipped_to = world.backups, again.head
+    again.put("after", "written when the restored database had not been backed up by the clock")
+    again.ship()
+    lost = again.crash()
+    again.close()
+    (lost / NAME).unlink()
+    second = run_restore(lost, world.backups, attempt="a2")
+    assert second.ok, second
+    assert contents(lost / NAME) == again.acknowledged
+
+
+def test_a_backup_that_fails_takes_nothing_from_the_restore(world: RestoreWorld, damaged: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").write_text("no folder")
+    result = with_base(run_restore(damaged, world.backups), damaged / NAME, tmp_path / "full", lambda _step: None)
+    assert result.ok
+    assert "no backup yet (Io: " in str(result.measured["findings"])
 
 
 def test_numbers_go_on_above_the_highest_ever_given(world: RestoreWorld, damaged: Path) -> None:

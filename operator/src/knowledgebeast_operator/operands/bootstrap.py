@@ -29,7 +29,10 @@ def bootstrap_job(kb: KnowledgeBeast, effective: Effective, source: RestoreFrom)
         attempt_id=names.bootstrap_job_name(kb.name),
         task=TASK,
         # However old the backup is, nothing is lost here by taking it.
-        arguments=("--new-volume", "--approve-loss", "--backup-dir", folder, *chosen),
+        arguments=(
+            *("--new-volume", "--approve-loss", "--backup-dir", folder, "--own-backup-dir", pods.BACKUP_FOLDER),
+            *chosen,
+        ),
         source_claim=None if source.claim_name == own else source.claim_name,
         deadline_seconds=DEADLINE_SECONDS,
     )

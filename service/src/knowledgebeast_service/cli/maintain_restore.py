@@ -11,6 +11,7 @@ import typer
 from knowledgebeast_service.cli.maintain import AttemptId, DataDir, report
 from knowledgebeast_service.cli.maintain_backups import BackupDir, backup_folder
 from knowledgebeast_service.cli.maintain_collections import maintain
+from knowledgebeast_service.maintenance.restore.base import with_base
 from knowledgebeast_service.maintenance.restore.by_hand import assess_loss as run_assess_loss
 from knowledgebeast_service.maintenance.restore.by_hand import merge_recovery, write_salvage
 from knowledgebeast_service.maintenance.restore.reindex import TASK as REINDEX
@@ -18,6 +19,7 @@ from knowledgebeast_service.maintenance.restore.reindex import reindex as run_re
 from knowledgebeast_service.maintenance.restore.restore import TASK as RESTORE
 from knowledgebeast_service.maintenance.restore.restore import Wanted
 from knowledgebeast_service.maintenance.restore.restore import restore as run_restore
+from knowledgebeast_service.maintenance.result import TaskResult
 
 __all__ = ["maintain"]
 
@@ -38,7 +40,8 @@ def reindex(attempt_id: AttemptId, data_dir: DataDir = Path("data"), volume_id: 
 
 @maintain.command(
     help="Put the newest good backup in the place of a damaged database, with everything newer that can be had, and "
-    "say what was lost. Needs every service stopped; can be killed at any time and run again under its id.\n\n"
+    "say what was lost. Backs the result up at once. Needs every service stopped; can be killed at any time and run "
+    "again under its id.\n\n"
     "Example: knowledgebeast maintain restore --data-dir data --attempt-id fix-1\n\n"
     "Example: knowledgebeast maintain restore --backup latest --only-backup --attempt-id back-1"
 )
@@ -59,6 +62,10 @@ def restore(
     new_volume: Annotated[
         bool, typer.Option("--new-volume", help="The data folder is new: take a backup of any volume.")
     ] = False,
+    own_backup_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the restored database is backed up at once; unset = where the backup came from."),
+    ] = None,
     volume_id: VolumeId = None,
     since: Annotated[float | None, typer.Option(help="Unix time at which the incident began, for the RTO.")] = None,
     lock_wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for others to end.")] = 30,
@@ -75,7 +82,12 @@ def restore(
     )
     progress = Talk(RESTORE)
     database, backups = data_dir / "knowledgebeast.db", backup_folder(data_dir, backup_dir)
-    report(data_dir, RESTORE, attempt_id, lambda: run_restore(database, backups, wanted, progress), only_success=True)
+    own = backups if own_backup_dir is None else own_backup_dir
+
+    def run() -> TaskResult:
+        return with_base(run_restore(database, backups, wanted, progress), database, own, progress)
+
+    report(data_dir, RESTORE, attempt_id, run, only_success=True)
 
 
 @maintain.command(

@@ -10,7 +10,8 @@ from knowledgebeast_service.storage.durable import make_folder, write_file
 
 TERMINATION_LOG = Path("/dev/termination-log")
 TERMINATION_BYTES = 4096  # what the kubelet reads
-ATTEMPT_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+ATTEMPT_ID_LENGTH = 128
+ATTEMPT_ID = re.compile(rf"^[A-Za-z0-9._-]{{1,{ATTEMPT_ID_LENGTH}}}$")
 
 
 @dataclass(frozen=True)
