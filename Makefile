@@ -67,8 +67,8 @@ bench-service: setup model ## latency and throughput of queries, against embeddi
 	$(RUN) python benchmarks/service.py
 bench-operator: setup-go ## CPU and writes of one operator with 200 objects in which nothing happens
 	$(RUN) python benchmarks/operator_scale.py
-bench-faults: setup-go images ## real faults on a real cluster: right option, times, wrong actions (SCENARIO=names)
-	@$(RUN) python benchmarks/faults.py $(if $(SCENARIO),--scenario $(SCENARIO))
+bench-faults: setup-go images ## real faults on a real cluster: right option, times, wrong actions (SCENARIO=names, RECORD=1)
+	@$(RUN) python benchmarks/faults.py $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RECORD),--record)
 
 .PHONY: model images
 model: setup ## the ONNX file of the embedding model, cached by content

@@ -10,25 +10,23 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import cast
 
 from rich.console import Console
 from rich.table import Table
 
+from fault_table import KEPT, README, ROOT, Row, merged, with_table
 from report import FOLDER, Result, finish, plain
 
 EXAMPLES = """examples:
   make bench-faults                                        all scenarios, about an hour
   make bench-faults SCENARIO=chroma_hung,no_fault          these
+  make bench-faults RECORD=1                               and put the results into docs/ and the README
   uv run python benchmarks/faults.py --print               the table of the last run again
 """
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = FOLDER / "faults"
 SILENCE_SECONDS = 120
-
-Row = Mapping[str, object]
 
 
 def main() -> int:
@@ -36,6 +34,11 @@ def main() -> int:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scenario", default="all", help="names with commas; all of them by default")
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="keep the results in docs/, and show them in README.md",
+    )
     parser.add_argument("--print", action="store_true", dest="only_print", help="run nothing")
     given = parser.parse_args()
     if not given.only_print:
@@ -47,7 +50,17 @@ def main() -> int:
         sys.stderr.write(f"no results in {RESULTS}: run `make bench-faults`\n")
         return 1
     show(rows)
+    if given.record:
+        record(rows)
     return finish("faults", totals(rows), rows)
+
+
+def record(rows: Sequence[Row]) -> None:
+    """Rows of scenarios that were not run stay as they are."""
+    kept = cast("list[Row]", json.loads(KEPT.read_text(encoding="utf-8"))) if KEPT.exists() else []
+    every = merged(kept, rows)
+    KEPT.write_text(json.dumps(every, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    README.write_text(with_table(README.read_text(encoding="utf-8"), every), encoding="utf-8")
 
 
 def totals(rows: Sequence[Row]) -> list[Result]:
