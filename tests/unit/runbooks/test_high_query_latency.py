@@ -405,6 +405,7 @@ DOES_NOT_FIT = {
         "NotANumber",
     ),
     "a_warm_cache_is_not_warmed": ("WarmCaches", service(SLOW, COLD), "NothingEmptied"),
+    "a_full_cache_is_not_cold": ("WarmCaches", service(SLOW, FULL, service_pods=STARTED), "CacheFull"),
     "no_warming_while_the_index_changes": (
         "WarmCaches",
         service(SLOW, COLD, {"index_changes": each(5), "late_index_changes": each(1)}),

@@ -40,6 +40,10 @@ def not_cold(facts: Facts, detected: Detected, journal: Journal, limits: Limits)
     seen = cache_that_misses(facts, detected, limits)
     if isinstance(seen, NotApplicable):
         return seen
+    ghosts = seen.query.ghost_share or 0.0
+    if ghosts >= GHOSTS:
+        message = f"The cache is full, not cold: it has pushed out {ghosts:.0%} of what is asked for."
+        return NotApplicable("CacheFull", message)
     started = last_start(facts, facts.now - COLD_FOR)
     if started is None and not seen.index_changes:
         return NotApplicable(

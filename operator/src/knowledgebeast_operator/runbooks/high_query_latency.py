@@ -12,9 +12,9 @@ Diagnosis
 
 Options
     1W WarmCaches (the first step of 1A): the query cache answers less than half, queries come again, and a start or a
-    new index has emptied it; every ready pod is asked the most asked queries, rate-capped. 1A EnlargeQueryCache: the
-    same, and the ghost list says that a larger one would have hit; not without memory for it, nor while memory grows
-    towards its limit.
+    new index has emptied it; every ready pod is asked the most asked queries, rate-capped. Not a full one, which would
+    push out as much. 1A EnlargeQueryCache: the ghost list says that a larger one would have hit; not without memory for
+    it, nor while memory grows towards its limit.
     1B RestartChroma: P95 of its calls above 100 ms; not for want of CPU (on its node or in the pods that time it), not
     while the model is slower still, and not without keyword search, which answers during the restart.
     1C ScaleOut: the pods use more than 80 % of their CPU or 90 % of their memory; not beyond maxReplicas, nor onto a
