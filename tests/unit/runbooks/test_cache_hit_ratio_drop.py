@@ -11,9 +11,19 @@ from kb_facts import NOW, container, incident, minutes, nothing_scraped, pod, po
 from knowledgebeast_operator.core.actions import RunTask, SetFields, Target
 from knowledgebeast_operator.core.cache_sizes import next_step
 from knowledgebeast_operator.core.decide import decide
-from knowledgebeast_operator.core.decision import Begin, Blocked, Decision, Escalate, Healthy, Open, Uncertain, Wait
+from knowledgebeast_operator.core.decision import (
+    Begin,
+    Blocked,
+    Decision,
+    Escalate,
+    Healthy,
+    Open,
+    Perform,
+    Uncertain,
+    Wait,
+)
 from knowledgebeast_operator.core.facts import Facts, Known
-from knowledgebeast_operator.core.ledger import Attempt, Journal, Sli
+from knowledgebeast_operator.core.ledger import Attempt, Journal, Sli, TaskReport
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays, put
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.runbook import Effect
@@ -34,8 +44,10 @@ HALF_HIT = Traffic(hits=400, misses=600)
 NO_GHOSTS = Traffic(hits=400, misses=600, evictions=550, ghost_hits=10)
 
 
-def step(snapshot: Facts, *, is_open: bool = True, journal: Journal | None = None, item: object = None) -> Decision:
-    record = incident(runbook=RUNBOOK.name) if is_open else None
+def step(
+    snapshot: Facts, *attempts: Attempt, is_open: bool = True, journal: Journal | None = None, item: object = None
+) -> Decision:
+    record = incident(*attempts, runbook=RUNBOOK.name) if is_open else None
     return decide(
         situation(
             snapshot, incident=record, journal=journal, policy=policy(runbooks=[item] if item else []), runbook=RUNBOOK
@@ -179,7 +191,13 @@ def warmed(ago: float) -> Journal:
     target = Target(kind="PersistentVolumeClaim", name="demo-database", uid="uid-claim")
     at = minutes_ago(ago)
     done = Attempt(
-        id="x-1", option="Other", action=RunTask(target=target, task="warm"), claimed_by="o", started=at, finished=at
+        id="x-1",
+        option="Other",
+        action=RunTask(target=target, task="warm"),
+        claimed_by="o",
+        started=at,
+        report=TaskReport(ok=True),
+        finished=at,
     )
     return Journal(attempts=(done,))
 
@@ -187,6 +205,13 @@ def warmed(ago: float) -> Journal:
 @pytest.mark.parametrize(("ago", "expected"), [(9, "NoOptionApplicable"), (11, "WarmCaches")])
 def test_caches_are_warmed_once_for_a_restart(ago: float, expected: str) -> None:
     assert said(step(cached_facts(query=COLD, service_pods=RESTARTED), journal=warmed(ago))) == expected
+
+
+def test_a_warming_that_has_only_been_written_down_is_carried_out() -> None:
+    cold = cached_facts(query=COLD, service_pods=RESTARTED)
+    begun = step(cold)
+    assert isinstance(begun, Begin)
+    assert type(step(cold, begun.attempt, journal=Journal(attempts=(begun.attempt,)))) is Perform
 
 
 def test_thresholds_are_fields_of_the_object() -> None:

@@ -27,7 +27,7 @@ from knowledgebeast_operator.core.actions import RollingRestart, RunTask, SetFie
 from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.decision import Begin, Escalate, Revert
 from knowledgebeast_operator.core.facts import Fact, Facts, Known, PerPod, Row, Unknown, Volume
-from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome, Severity, Sli
+from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome, Severity, Sli, TaskReport
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays, put
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.runbook import (
@@ -549,9 +549,12 @@ def test_caches_are_warmed_once_for_what_emptied_them() -> None:
 
     def warmed(ago: timedelta) -> Journal:
         since = NOW - ago
-        one = {"started": since, "acted": since, "finished": since, "outcome": Outcome.SUCCESSFUL}
+        done = {"started": since, "acted": since, "finished": since, "outcome": Outcome.SUCCESSFUL}
+        one = {**done, "report": TaskReport(ok=True)}
         return Journal(attempts=(attempt(option="WarmCaches", action=begun.action).model_copy(update=one),))
 
+    written = attempt(option="WarmCaches", action=begun.action, started=NOW)
+    assert isinstance(consider("WarmCaches", at, journal=Journal(attempts=(written,))), Applicable)
     refusal = consider("WarmCaches", at, journal=warmed(minutes(5)))
     assert isinstance(refusal, NotApplicable)
     assert refusal.reason == "Warmed"

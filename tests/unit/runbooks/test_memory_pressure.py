@@ -10,9 +10,19 @@ from cache_facts import LIMIT, MIB, cached_facts, memory_series, minutes_ago, of
 from kb_facts import NOW, container, incident, minutes, pod, policy, seconds, situation, unknown
 from knowledgebeast_operator.core.actions import RollingRestart, RunTask, SetFields, Target
 from knowledgebeast_operator.core.decide import decide
-from knowledgebeast_operator.core.decision import Begin, Blocked, Decision, Escalate, Healthy, Open, Uncertain, Wait
+from knowledgebeast_operator.core.decision import (
+    Begin,
+    Blocked,
+    Decision,
+    Escalate,
+    Healthy,
+    Open,
+    Perform,
+    Uncertain,
+    Wait,
+)
 from knowledgebeast_operator.core.facts import Facts, Known, Pod, Sample
-from knowledgebeast_operator.core.ledger import Attempt, Escalation, Journal, Outcome, Sli
+from knowledgebeast_operator.core.ledger import Attempt, Escalation, Journal, Outcome, Sli, TaskReport
 from knowledgebeast_operator.core.memory_escalation import release
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays, put
 from knowledgebeast_operator.core.policy import Policy
@@ -129,6 +139,7 @@ def profiled(ago: float = 5) -> Attempt:
         action=RunTask(target=target, task="heap-profile"),
         claimed_by="o",
         started=at,
+        report=TaskReport(ok=True),
         finished=at,
         outcome=Outcome.DIAGNOSED,
     )
@@ -263,6 +274,13 @@ def test_the_fullest_pod_is_profiled_and_restarted_first() -> None:
     assert isinstance(restart.attempt.action, RollingRestart)
     assert [one.name for one in restart.attempt.action.pods] == ["demo-b", "demo-a"]
     assert restart.attempt.action.target.uid == "uid-deployment"
+
+
+def test_a_profile_that_has_only_been_written_down_is_taken() -> None:
+    growing = cached_facts(anon=filling(140), service_pods=ADDRESSED)
+    begun = step(growing)
+    assert isinstance(begun, Begin)
+    assert type(step(growing, begun.attempt)) is Perform
 
 
 def acted(ago: float, share: float = 0.95) -> Attempt:

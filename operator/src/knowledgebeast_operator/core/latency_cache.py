@@ -6,7 +6,7 @@ from typing import Final
 from knowledgebeast_operator.core.cache_sizes import QUERY, enlarge
 from knowledgebeast_operator.core.cache_views import CacheView, last_start, view
 from knowledgebeast_operator.core.facts import Facts, Unknown
-from knowledgebeast_operator.core.integrity import task_of
+from knowledgebeast_operator.core.integrity import tasks_since
 from knowledgebeast_operator.core.ledger import Journal
 from knowledgebeast_operator.core.load import Load
 from knowledgebeast_operator.core.runbook import Consideration, Detected, Limits, NotApplicable, Pause
@@ -52,7 +52,7 @@ def not_cold(facts: Facts, detected: Detected, journal: Journal, limits: Limits)
     if seen.late_index_changes:
         return NotApplicable("IndexChanges", "The index changes now, and each change outdates what is cached.")
     since = started or facts.now - COLD_FOR
-    if any(task_of(attempt) == WARM and attempt.started > since for attempt in journal.attempts):
+    if tasks_since(journal, WARM, since):
         return NotApplicable("Warmed", "The caches have been warmed since.")
     busy = exhausted(facts, limits)
     if isinstance(busy, Load):

@@ -35,7 +35,7 @@ from knowledgebeast_operator.core.cache_escalation import escalate
 from knowledgebeast_operator.core.cache_sizes import EMBEDDING, FIELDS, QUERY, enlarge
 from knowledgebeast_operator.core.cache_views import CacheView, busiest, last_start, view
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
-from knowledgebeast_operator.core.integrity import database_task, task_of
+from knowledgebeast_operator.core.integrity import database_task, tasks_since
 from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Severity, Sli
 from knowledgebeast_operator.core.memory_views import pods_memory
 from knowledgebeast_operator.core.regression import worsened
@@ -124,7 +124,7 @@ def consider_warming(facts: Facts, detected: Detected, journal: Journal, limits:
         )
     if seen.late_index_changes:
         return NothingToDo("IndexChanges", f"Not warming: {_said_of_changes(seen)}, and each outdates what is cached.")
-    if any(task_of(attempt) == WARM and attempt.started > (started or since) for attempt in journal.attempts):
+    if tasks_since(journal, WARM, started or since):
         return NotApplicable("Warmed", "The caches have been warmed since.")
     busy = busiest(facts)
     if isinstance(busy, Unknown):

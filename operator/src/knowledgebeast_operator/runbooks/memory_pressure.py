@@ -31,7 +31,7 @@ from typing import Final
 from knowledgebeast_operator.core.actions import RollingRestart, RunTask, Target
 from knowledgebeast_operator.core.attempts import deadline
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
-from knowledgebeast_operator.core.integrity import database_task, task_of
+from knowledgebeast_operator.core.integrity import database_task, tasks_since
 from knowledgebeast_operator.core.ledger import (
     Attempt,
     Evidence,
@@ -101,8 +101,7 @@ def consider_profile(facts: Facts, detected: Detected, journal: Journal, limits:
     pods = pods_memory(facts)
     if isinstance(pods, Unknown):
         return _unknown(pods, facts)
-    since = facts.now - PROFILED_WITHIN
-    if any(task_of(attempt) == PROFILE and attempt.started > since for attempt in journal.attempts):
+    if tasks_since(journal, PROFILE, facts.now - PROFILED_WITHIN):
         return NotApplicable("Profiled", "There is a heap profile of the last hour.")
     growing = [pod for pod in pods if (pod.growth(limits.window) or 0.0) > 0 and not is_of_caches(pod, limits)]
     if not growing:
