@@ -159,10 +159,12 @@ class StatefulSet(Workload):
 class ServicePort(Part):
     name: str = ""
     port: int
+    target_port: int | str = 0
 
 
 class ServiceSpec(Part):
     cluster_ip: str | None = Field(default=None, alias="clusterIP")
+    selector: dict[str, str] = Field(default_factory=dict)
     ports: tuple[ServicePort, ...] = ()
 
 
