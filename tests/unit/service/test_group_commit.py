@@ -121,7 +121,7 @@ async def test_when_sqlite_rolls_everything_back_nobody_is_told_otherwise(databa
     before, second = (getattr(outcome, "kind", None) for outcome in outcomes)
     assert second == "full"
     # Where other work kept the thread from its second operation for long, the first had a transaction of its own.
-    told = set() if before == "full" else {"before"}
+    told: set[str] = set() if before == "full" else {"before"}
     assert names(database) == told
     await database.write(make("after"))
     assert names(database) == {*told, "after"}
