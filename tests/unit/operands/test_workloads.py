@@ -1,10 +1,11 @@
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import pytest
 
-from operand_objects import at, operands, pod_specs, selects
+from knowledgebeast_operator.custom_resource.names import UID_LABEL
+from operand_objects import at, knowledge_beast, operands, pod_specs, selects
 
 
 def deployment(spec: Mapping[str, object] | None = None) -> object:
@@ -23,6 +24,13 @@ def environment(spec: Mapping[str, object] | None = None) -> dict[str, str]:
 
 def settings(spec: Mapping[str, object] | None = None) -> dict[str, object]:
     return json.loads(str(at(operands(spec)["ConfigMap", "demo-settings"], "data", "settings.json")))
+
+
+@pytest.mark.parametrize("made", [deployment, stateful_set])
+def test_every_pod_names_the_object_that_it_belongs_to(made: Callable[[], object]) -> None:
+    labels = cast("Mapping[str, str]", at(made(), "spec", "template", "metadata", "labels"))
+    assert labels[UID_LABEL] == knowledge_beast().uid
+    assert UID_LABEL not in cast("Mapping[str, str]", at(made(), "spec", "selector", "matchLabels"))
 
 
 # No request is lost

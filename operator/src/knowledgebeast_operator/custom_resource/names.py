@@ -39,6 +39,8 @@ TASK_LABEL: Final = f"{GROUP}/task"
 VOLUME_LABEL: Final = f"{GROUP}/volume"
 """On maintenance pods: the volume that they work on, `DATABASE` or `CHROMA`."""
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+UID_LABEL: Final = f"{GROUP}/uid"
+"""On pods: the uid of their object, which its name alone does not tell after it was deleted and made anew."""
 
 SERVICE: Final = "service"
 CHROMA: Final = "chroma"

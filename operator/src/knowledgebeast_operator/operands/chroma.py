@@ -3,7 +3,7 @@
 from typing import Final
 
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
-from knowledgebeast_operator.custom_resource.names import CHROMA
+from knowledgebeast_operator.custom_resource.names import CHROMA, UID_LABEL
 from knowledgebeast_operator.operands import pods
 from knowledgebeast_operator.operands.effective import Effective
 from knowledgebeast_operator.operands.manifest import Manifest, metadata
@@ -30,7 +30,7 @@ def stateful_set(kb: KnowledgeBeast, effective: Effective) -> Manifest:
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
             "template": {
-                "metadata": {"labels": names.labels(kb.name, CHROMA)},
+                "metadata": {"labels": {**names.labels(kb.name, CHROMA), UID_LABEL: kb.uid}},
                 "spec": _pod(kb, effective),
             },
         },

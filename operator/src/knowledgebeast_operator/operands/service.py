@@ -3,7 +3,7 @@
 from typing import Final
 
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
-from knowledgebeast_operator.custom_resource.names import BACKUPS, DATABASE, POD_TEMPLATE_ANNOTATION, SERVICE
+from knowledgebeast_operator.custom_resource.names import BACKUPS, DATABASE, POD_TEMPLATE_ANNOTATION, SERVICE, UID_LABEL
 from knowledgebeast_operator.operands import pods
 from knowledgebeast_operator.operands.effective import Effective
 from knowledgebeast_operator.operands.manifest import Manifest, metadata
@@ -74,7 +74,7 @@ def _template(kb: KnowledgeBeast, effective: Effective) -> Manifest:
     )
     return {
         "metadata": {
-            "labels": {**template.labels, **names.labels(kb.name, SERVICE)},
+            "labels": {**template.labels, **names.labels(kb.name, SERVICE), UID_LABEL: kb.uid},
             "annotations": {**template.annotations, **scraped, POD_TEMPLATE_ANNOTATION: template.digest},
         },
         "spec": {

@@ -33,6 +33,7 @@ from knowledgebeast_operator.custom_resource.names import (
     COMPONENT_LABEL,
     DATABASE,
     SERVICE,
+    UID_LABEL,
 )
 from knowledgebeast_operator.custom_resource.units import quantity_bytes
 from knowledgebeast_operator.errors import PrometheusUnreachable
@@ -93,7 +94,12 @@ async def gather(
     """
     key: Key = (knowledgebeast.namespace, knowledgebeast.name)
     live_pods = [item.value for item in sources.indexes.pods.get(key, ())]
-    pods = [observe_pod(pod, pod.metadata.labels.get(COMPONENT_LABEL, "")) for pod in live_pods]
+    pods = [
+        observe_pod(pod, pod.metadata.labels.get(COMPONENT_LABEL, ""))
+        for pod in live_pods
+        # Those of a deleted object of this name stay for a while, and are nothing of this one.
+        if pod.metadata.labels.get(UID_LABEL, knowledgebeast.uid) == knowledgebeast.uid
+    ]
     operands = [item.value for item in sources.indexes.operands.get(key, ())]
     nodes = {node.name: node for node in (observe_node(item.value) for item in sources.indexes.nodes.get(("", ""), ()))}
     classes = [item.value for item in sources.indexes.storage_classes.get(("", ""), ())]
