@@ -46,7 +46,7 @@ class Scenario:
         fault: injects it; the end of the block takes away what is left of it.
         end: how it has to end.
         runbook: whose incident has to open.
-        also: further runbooks whose incidents have to open, and to be closed at the end: of a second fault.
+        also: further runbooks whose incidents have to open (RESOLVED: and close), such as those of a second fault.
         symptoms: runbooks whose incidents may open too, because this fault looks like theirs.
         right: options that have to act, in this order, each with this outcome; of several faults in any order.
         spec: parts of the test profile's spec that are replaced.
@@ -204,7 +204,8 @@ def _has_ended(library: Library, scenario: Scenario) -> bool:
             return closed >= {scenario.runbook, *scenario.also} and all(one.is_resolved for one in incidents)
         case End.ESCALATED:
             escalation = incident.status.escalation
-            return escalation is not None and escalation.reason == scenario.reason
+            is_called = escalation is not None and escalation.reason == scenario.reason
+            return is_called and not _is_acting(incidents)
         case End.LEFT_ALONE:
             return _is_told(incident, scenario.reason)
         case End.QUIET:
@@ -213,6 +214,12 @@ def _has_ended(library: Library, scenario: Scenario) -> bool:
 
 def _is_told(incident: Incident, reason: str) -> bool:
     return any(entry.reason == reason for entry in incident.status.timeline)
+
+
+def _is_acting(incidents: Sequence[Incident]) -> bool:
+    """Whether an action is under way: its outcome is judged as well. What waits for a person has not begun."""
+    attempts = [attempt for one in incidents for attempt in one.status.attempts]
+    return any((one.acted or one.begun) and not one.finished for one in attempts)
 
 
 def _acted(library: Library) -> bool:

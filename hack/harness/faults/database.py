@@ -50,6 +50,15 @@ import pathlib
 print(*sorted(path.name for path in pathlib.Path("/backups/sets").iterdir() if not path.name.startswith(".")))
 """
 
+_RENAME_TABLE = """
+import apsw, sys
+have, want = sys.argv[1:]
+connection = apsw.Connection("/data/knowledgebeast.db")
+connection.set_busy_timeout(10000)
+if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (have,)).fetchall():
+    connection.execute(f"ALTER TABLE {have} RENAME TO {want}")
+"""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -76,6 +85,15 @@ class Database:
     def backups(self) -> list[str]:
         """The ids of the backups that there are, oldest first."""
         return self._in_pod(_BACKUPS).split()
+
+    @contextlib.contextmanager
+    def table_missing(self) -> Generator[None]:
+        """Somebody renames a table: SQLite is content with the file, and every query that needs it fails."""
+        self._in_pod(_RENAME_TABLE, "chunks", "chunks_aside")
+        try:
+            yield
+        finally:
+            self._in_pod(_RENAME_TABLE, "chunks_aside", "chunks")
 
     def documents(self) -> set[str]:
         """The ids of all documents that there are."""
