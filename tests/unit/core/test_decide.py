@@ -296,7 +296,7 @@ REMEDY: dict[str, Row] = {
         situation(UNKNOWN, incident=incident(failed(outcome=Outcome.INCONCLUSIVE))), Escalate, "Inconclusive",
     ),
     "inconclusive_and_well_again_calls_nobody": (
-        situation(facts(), incident=incident(failed(outcome=Outcome.INCONCLUSIVE), healthy_since=NOW)),
+        situation(facts(), incident=incident(failed(outcome=Outcome.INCONCLUSIVE), opened_at=NOW - minutes(9))),
         Resolve, "",
     ),
 }  # fmt: skip
@@ -415,9 +415,11 @@ def test_attempt_in_flight(row: Row) -> None:
         assert decision.attempt.message
 
 
+LONG_OPEN = incident(opened_at=NOW - minutes(9), detected_at=NOW - minutes(9))
+
 HEALING: dict[str, tuple[Facts, IncidentRecord, Policy | None, type, timedelta | None]] = {
     # how long the healthy period has run; None when the incident closes
-    "good_for_the_healthy_period": (facts(), incident(), None, Resolve, None),
+    "good_for_the_healthy_period": (facts(), LONG_OPEN, None, Resolve, None),
     "good_for_a_moment": (
         facts(breaker_state=per_pod(changing(2.0, 0.0, since=seconds(20)))), incident(), None, Wait, seconds(20),
     ),
@@ -426,13 +428,19 @@ HEALING: dict[str, tuple[Facts, IncidentRecord, Policy | None, type, timedelta |
         incident(healthy_since=NOW - minutes(5)), None, Wait, seconds(20),
     ),
     "longer_than_the_samples_reach_back": (
-        facts(), incident(healthy_since=NOW - minutes(9)),
+        facts(), LONG_OPEN.model_copy(update={"healthy_since": NOW - minutes(9)}),
         runbook_policy({"healthyPeriod": "10m"}), Wait, minutes(9),
     ),
-    "closes_by_itself_after_an_escalation": (
-        facts(), incident(escalation=escalated("AttemptsExhausted")), None, Resolve, None,
+    "not_before_it_was_opened": (
+        facts(), incident(opened_at=NOW - seconds(7), detected_at=NOW - seconds(20)), None, Wait, seconds(7),
     ),
-    "closes_by_itself_while_disabled": (facts(), incident(), policy(mode="Disabled"), Resolve, None),
+    "not_before_it_was_acted_on": (
+        facts(), incident(failed(acted=NOW - seconds(6)), healthy_since=NOW - minutes(5)), None, Wait, seconds(6),
+    ),
+    "closes_by_itself_after_an_escalation": (
+        facts(), LONG_OPEN.model_copy(update={"escalation": escalated("AttemptsExhausted")}), None, Resolve, None,
+    ),
+    "closes_by_itself_while_disabled": (facts(), LONG_OPEN, policy(mode="Disabled"), Resolve, None),
 }  # fmt: skip
 
 

@@ -179,17 +179,26 @@ def test_the_evidence_tells_apart_who_is_to_blame_and_which_revision() -> None:
 
 def test_an_idle_service_is_not_said_to_be_mended() -> None:
     idle = served(answers(0), over=history(0.2, since=minutes(20)))
-    assert not isinstance(decide(situation(idle, incident=incident(healthy_since=NOW - minutes(30)))), Resolve)
+    assert not isinstance(
+        decide(situation(idle, incident=incident(opened_at=NOW - minutes(40), healthy_since=NOW - minutes(30)))),
+        Resolve,
+    )
 
 
 def test_a_service_without_an_error_in_half_an_hour_is() -> None:
     quiet = served(answers(0), over=history(0.0, requests=0))
-    assert isinstance(decide(situation(quiet, incident=incident(healthy_since=NOW - minutes(30)))), Resolve)
+    assert isinstance(
+        decide(situation(quiet, incident=incident(opened_at=NOW - minutes(40), healthy_since=NOW - minutes(30)))),
+        Resolve,
+    )
 
 
 def test_a_quiet_service_whose_last_answers_were_errors_is_not() -> None:
     quiet = served(answers(0), over=history(0.5, since=minutes(31), requests=20))
-    assert not isinstance(decide(situation(quiet, incident=incident(healthy_since=NOW - minutes(30)))), Resolve)
+    assert not isinstance(
+        decide(situation(quiet, incident=incident(opened_at=NOW - minutes(40), healthy_since=NOW - minutes(30)))),
+        Resolve,
+    )
 
 
 def test_pods_that_have_just_come_have_no_history() -> None:

@@ -234,7 +234,8 @@ REMEDY: dict[str, Row] = {
         Escalate, "RtoExceeded",
     ),
     "what_a_repair_found_whole_is_whole": (
-        situation(facts(), incident(found("index"), refused("NothingToRepair"))), Resolve, "",
+        situation(facts(), incident(found("index"), refused("NothingToRepair"), opened_at=NOW - minutes(9))),
+        Wait, "HealthyPeriod",
     ),
     "a_lost_node_calls_a_human": (
         situation(malformed(), incident(found("pages"), refused("NodeLost"))), Escalate, "NodeLost",

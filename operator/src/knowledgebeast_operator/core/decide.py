@@ -5,7 +5,7 @@ An incident: good again for the healthy period, it closes; unknown, nothing is d
 is called. An attempt in flight is brought to its end before anything else (`attempts`).
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.approvals import ask
@@ -101,10 +101,18 @@ def _heal(situation: Situation, incident: IncidentRecord, good: NotDetected) -> 
     reaches_back = situation.limits.window - STALE_SCRAPES * situation.facts.scrape_interval
     written = incident.healthy_since
     since = seen if written is None else max(written, seen) if good.held < reaches_back else min(written, seen)
+    since = max(since, _last_known_bad(incident))
     until = since + situation.limits.healthy_period
     if situation.now >= until:
         return Resolve(f"{good.message} So it has been for {format_duration(situation.now - since)}.")
     return Wait("HealthyPeriod", f"{good.message} The incident closes at {until:%H:%M:%S %Z}.", until, since)
+
+
+def _last_known_bad(incident: IncidentRecord) -> datetime:
+    """When it was opened, or last acted on. A pod that is gone took its bad samples along; those left were good all the
+    time.
+    """
+    return max((incident.opened_at, *(one.acted for one in incident.attempts if one.acted is not None)))
 
 
 def _tell_harm(situation: Situation, incident: IncidentRecord) -> Escalate | None:
