@@ -10,6 +10,7 @@ from fake_cluster import FakeCluster
 from kb_facts import NOW
 from knowledgebeast_operator.cluster.kinds import INCIDENT
 from knowledgebeast_operator.core.actions import RestartPod, Target
+from knowledgebeast_operator.core.journal import in_flight_on
 from knowledgebeast_operator.core.ledger import (
     Attempt,
     Escalation,
@@ -236,6 +237,15 @@ def test_incidents_of_an_earlier_object_of_the_name_are_not_ours() -> None:
     closed = orphan_closed(old.record, NOW)
     assert not closed.is_open
     assert closed.timeline[-1].reason == "ObjectDeleted"
+
+
+def test_the_attempt_of_an_object_that_was_deleted_has_ended() -> None:
+    """Its successor has a claim and a Chroma of the same name, and acts on them."""
+    under_way = ATTEMPT.model_copy(update={"finished": None, "outcome": None})
+    old = stored(1, resolved_days_ago=None, uid="earlier").record.model_copy(update={"attempts": (under_way,)})
+    attempts = orphan_closed(old, NOW).attempts
+    assert [(one.outcome, one.finished) for one in attempts] == [(Outcome.INCONCLUSIVE, NOW)]
+    assert in_flight_on(Journal(attempts=attempts), under_way.action.target) is None
 
 
 def test_what_a_person_made_is_read_though_it_says_little() -> None:

@@ -15,7 +15,7 @@ from typing import Final
 from knowledgebeast_operator.cluster.client import Cluster, Json
 from knowledgebeast_operator.cluster.kinds import INCIDENT
 from knowledgebeast_operator.cluster.objects import Meta
-from knowledgebeast_operator.core.ledger import IncidentRecord, Journal, TimelineEntry
+from knowledgebeast_operator.core.ledger import IncidentRecord, Journal, Outcome, TimelineEntry
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
 from knowledgebeast_operator.errors import AlreadyExists, ClaimLost, Conflict, NotFound
 from knowledgebeast_operator.record.incident_body import (
@@ -198,8 +198,13 @@ def next_number(incidents: Iterable[StoredIncident], journal: Journal, runbook: 
 
 
 def orphan_closed(record: IncidentRecord, now: datetime) -> IncidentRecord:
-    """The record of an open Incident whose object has been deleted: nothing will ever happen to it again."""
-    entry = TimelineEntry(
-        at=now, reason="ObjectDeleted", message="The KnowledgeBeast was deleted while this was open; nobody watched on."
-    )
-    return record.model_copy(update={"resolved_at": now, "timeline": (*record.timeline, entry)[-50:]})
+    """The record of an open Incident whose object has been deleted: nothing will ever happen to it again.
+
+    Its attempt ends with it, or the next object of the name would wait for that for ever.
+    """
+    message = "The KnowledgeBeast was deleted while this was open; nobody watched on."
+    entry = TimelineEntry(at=now, reason="ObjectDeleted", message=message)
+    ended = {"finished": now, "outcome": Outcome.INCONCLUSIVE, "message": message}
+    attempts = tuple(one if one.finished else one.model_copy(update=ended) for one in record.attempts)
+    timeline = (*record.timeline, entry)[-50:]
+    return record.model_copy(update={"resolved_at": now, "attempts": attempts, "timeline": timeline})
