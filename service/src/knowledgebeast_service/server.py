@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT_SECONDS = 10
 BACKLOG = 1024
+# Longer than proxies keep an idle connection to a backend (60 s as a rule), so that it is they who close it: a server
+# that closes first loses the request that is on its way.
+KEEP_ALIVE_SECONDS = 75
 # How long a thread that follows, writes or ingests may keep the interpreter from the event loop (Python: 5 ms).
 SWITCH_SECONDS = 0.001
 
@@ -138,5 +141,6 @@ def _config(app: FastAPI, host: str, port: int, *, lifespan: Literal["on", "off"
         access_log=False,  # the service writes its own, as JSON
         server_header=False,
         proxy_headers=False,  # X-Forwarded-For is believed only as far as TRUSTED_PROXIES says
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=IN_FLIGHT_SECONDS,
     )

@@ -276,6 +276,17 @@ def test_concurrent_first_queries_do_not_disturb_each_other(service: Service) ->
     assert seen == [200] * 20
 
 
+def test_an_idle_connection_outlives_the_pause_of_a_client(service: Service) -> None:
+    """A server that closes first loses the request that a proxy has just sent over its pool."""
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            closed, _, _ = select.select([connection], [], [], 6)
+            assert not closed
+
+
 def raw(service: Service, content: bytes, *, seconds: float = 20) -> bytes:
     """Send bytes as they are; the start of whatever comes back before the connection ends."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=seconds) as connection:
