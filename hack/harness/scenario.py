@@ -256,9 +256,9 @@ def _judge(
 
 
 def _wrong(scenario: Scenario, attempts: Sequence[Attempt]) -> Iterator[str]:
-    """Actions that were carried out and should not have been."""
+    """Actions that were carried out and should not have been; a task that refused has changed nothing."""
     right = {option for option, _ in scenario.right}
-    yield from (one.option for one in attempts if one.acted and one.option not in right)
+    yield from (one.option for one in attempts if one.acted and one.outcome != "Blocked" and one.option not in right)
 
 
 def _side_effects(calls: Sequence[Call], namespace: str, attempts: Sequence[Attempt]) -> Iterator[str]:

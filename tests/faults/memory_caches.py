@@ -39,6 +39,8 @@ SCENARIO = Scenario(
                     "cooldown": "10s",
                     "healthyPeriod": "15s",
                     "verifyTimeout": "90s",
+                    # Growth in half a minute says nothing about hours.
+                    "thresholds": {"trendHours": 0.1},
                 }
             ]
         },
