@@ -4,13 +4,17 @@ A restart would be an outage of its own, longer than those.
 """
 
 import contextlib
+import time
 from collections.abc import Generator
 
 from harness.library import Library
 from harness.scenario import End, Scenario
-from harness.wait import wait_for
+from harness.wait import stays, wait_for
 
-TIMES = 4
+HOLD_SECONDS = 15
+FLAPPING_SECONDS = 3 * HOLD_SECONDS  # were the good times between not seen, it would long be an incident
+
+GOOD_SECONDS = 8  # four scrapes
 
 
 @contextlib.contextmanager
@@ -20,23 +24,32 @@ def flapping(library: Library) -> Generator[None]:
     def is_up() -> bool:
         return library.client.health().components["chromadb"].status == "up"
 
-    for _ in range(TIMES):
+    until = time.monotonic() + FLAPPING_SECONDS
+    while time.monotonic() < until:
         with library.chroma.hung():
             wait_for("the breaker to open", lambda: not is_up(), timeout=30)
         wait_for("the breaker to close", is_up, timeout=30)
+        stays("Chroma answers", is_up, seconds=GOOD_SECONDS)
     yield
 
 
 SCENARIO = Scenario(
-    title="Chroma hangs for a few seconds, four times",
+    title="Chroma hangs for seconds, again and again",
     fault=flapping,
     end=End.QUIET,
     spec={
+        "service": {"replicas": 1},  # every look is at the same breaker
         "remediation": {
             "runbooks": [
-                {"name": "ChromaUnreachable", "window": "40s", "for": "20s", "settle": "5s", "healthyPeriod": "15s"}
+                {
+                    "name": "ChromaUnreachable",
+                    "window": "40s",
+                    "for": f"{HOLD_SECONDS}s",
+                    "settle": "5s",
+                    "healthyPeriod": "15s",
+                }
             ]
-        }
+        },
     },
     watch=30,
 )

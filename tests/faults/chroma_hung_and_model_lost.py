@@ -25,4 +25,5 @@ SCENARIO = Scenario(
     also=("EmbeddingModelFailure",),
     right=(("RestartChroma", "Successful"), ("RestoreModel", "Successful")),
     spec={"service": {"replicas": 2}, "remediation": {"runbooks": [QUICK]}},
+    is_quick=True,
 )

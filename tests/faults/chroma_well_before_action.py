@@ -29,4 +29,5 @@ SCENARIO = Scenario(
     fault=well_again_before_the_end_of_a_pause,
     end=End.RESOLVED,
     runbook="ChromaUnreachable",
+    is_quick=True,
 )

@@ -27,4 +27,5 @@ SCENARIO = Scenario(
     spec={"remediation": {"runbooks": [{"name": "APIErrorRateSpike", "window": "30s", "for": "6s", "settle": "5s"}]}},
     check=told,
     watch=75,
+    is_quick=True,
 )

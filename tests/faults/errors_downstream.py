@@ -26,4 +26,5 @@ SCENARIO = Scenario(
             ]
         }
     },
+    is_quick=True,
 )

@@ -31,4 +31,5 @@ SCENARIO = Scenario(
         "remediation": {"runbooks": [QUICK]},
     },
     check=serves_with_fp32,
+    is_quick=True,
 )

@@ -43,4 +43,5 @@ SCENARIO = Scenario(
     right=(("PutBackModel", "Successful"),),
     spec={"service": {"replicas": 2}, "remediation": {"runbooks": [QUICK]}},
     check=serves_with_its_own,
+    is_quick=True,
 )
