@@ -29,7 +29,7 @@ from knowledgebeast_operator.core.runbook import Mode, Runbook
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
 from knowledgebeast_operator.leadership import Leadership
 from knowledgebeast_operator.record.events import EventRecorder, Notice, kubelet_restarts, told_without_incident
-from knowledgebeast_operator.record.incidents import IncidentStore, StoredIncident, orphan_closed
+from knowledgebeast_operator.record.incidents import IncidentStore, StoredIncident, orphan_closed, records_about
 from knowledgebeast_operator.record.metrics import ObjectGauges
 from knowledgebeast_operator.record.status import StatusWriter
 from knowledgebeast_operator.record.view import journal_of, status_view
@@ -82,8 +82,8 @@ class Reconciler:
         overlays = await self._settle_overlays(knowledgebeast, stored)
         facts = await self._gather(knowledgebeast, stored, overlays, self.status.present(watched))
         report = await self._operands.keep(knowledgebeast, overlays)
-        journal = journal_of(self.status.present(watched), (item.record for item in stored), facts)
-        records = [item.record for item in stored]
+        records = records_about(stored, knowledgebeast.uid)
+        journal = journal_of(self.status.present(watched), records, facts)
         facts = await with_network(self._shell.cluster, knowledgebeast, informed(facts, journal), records)
         scene = Scene(
             knowledgebeast, facts, journal, tuple(stored), self._approvals(knowledgebeast), self._operands.effective

@@ -31,6 +31,7 @@ from knowledgebeast_operator.record.incidents import (
     next_number,
     open_incident,
     orphan_closed,
+    records_about,
 )
 
 OBJECT = KnowledgeBeast.parse({"metadata": {"name": "demo", "namespace": "ns", "uid": "kb"}})
@@ -237,6 +238,12 @@ def test_incidents_of_an_earlier_object_of_the_name_are_not_ours() -> None:
     closed = orphan_closed(old.record, NOW)
     assert not closed.is_open
     assert closed.timeline[-1].reason == "ObjectDeleted"
+
+
+def test_what_was_found_on_an_earlier_object_of_the_name_says_nothing_about_this_one() -> None:
+    """A verdict on the earlier one's database would open an incident on a new and empty one."""
+    earlier, own = stored(1, resolved_days_ago=1, uid="earlier"), stored(2, resolved_days_ago=None)
+    assert records_about([earlier, own], "kb") == [own.record]
 
 
 def test_the_attempt_of_an_object_that_was_deleted_has_ended() -> None:

@@ -184,6 +184,13 @@ def open_incident(incidents: Iterable[StoredIncident], runbook: str, uid: str) -
     return matching[-1] if matching else None
 
 
+def records_about(incidents: Iterable[StoredIncident], uid: str) -> list[IncidentRecord]:
+    """Those about the object with this uid. A check of an earlier object's database says nothing about this one's, and
+    what was done to that one's pods is no reason to leave these alone.
+    """
+    return [stored.record for stored in incidents if stored.is_about(uid)]
+
+
 def manual(incidents: Iterable[StoredIncident]) -> list[StoredIncident]:
     """The open ones that people made, oldest first."""
     return [stored for stored in incidents if stored.record.is_open and stored.record.is_manual]
