@@ -59,6 +59,16 @@ if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (have,)).fet
     connection.execute(f"ALTER TABLE {have} RENAME TO {want}")
 """
 
+_LEAVE_UNUSED_PAGES = """
+import sys, apsw
+connection = apsw.Connection("/data/knowledgebeast.db")
+connection.set_busy_timeout(20_000)
+connection.execute("CREATE TABLE imported (content BLOB)")
+for _ in range(int(sys.argv[1])):
+    connection.execute("INSERT INTO imported VALUES (randomblob(1048576))")
+connection.execute("DROP TABLE imported")
+"""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -81,6 +91,10 @@ class Database:
     def damage_newest_backups(self, count: int) -> list[str]:
         """Writes noise into the middle of the newest backups; their ids."""
         return self._in_pod(_DAMAGE_BACKUPS, str(count)).split()
+
+    def leave_unused_pages(self, megabytes: int) -> None:
+        """A table of that size comes and goes, as in a migration: the file keeps the pages, and nobody uses them."""
+        self._in_pod(_LEAVE_UNUSED_PAGES, str(megabytes))
 
     def backups(self) -> list[str]:
         """The ids of the backups that there are, oldest first."""
