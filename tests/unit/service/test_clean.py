@@ -119,6 +119,17 @@ def test_a_killed_task_runs_no_longer(tmp_path: Path) -> None:
     assert oldest_start(tmp_path) is None
 
 
+def test_two_logs_of_the_same_second_stay_two(tmp_path: Path) -> None:
+    second = int(NOW - 8 * DAY)
+    for number in (1, 2):
+        log = tmp_path / f"logs/kb.log.{number}"
+        put(log, days_old=8, content=f"log {number}".encode())
+        os.utime(log, ns=(second * 10**9 + number, second * 10**9 + number))
+    assert run(tmp_path).measured["compressed_log_files"] == 2
+    made = [gzip.decompress(path.read_bytes()) for path in sorted((tmp_path / "logs").glob("*.gz"))]
+    assert made == [b"log 1", b"log 2"]
+
+
 def test_logs_are_compressed_then_removed(tmp_path: Path) -> None:
     text = b'{"level": "info"}\n' * 5000
     put(tmp_path / "logs/kb.log.2", days_old=8, content=text)

@@ -39,15 +39,17 @@ def clean_logs(log_dir: Path, volume: Path, now: float, sweep: Sweep) -> None:
 def compress(path: Path) -> None:
     """Put a compressed file, as old as this one, in its place; after a crash in between the next run does it again."""
     status = path.stat()
-    stem = LOG.sub(".log", path.name)
-    target = path.with_name(f"{stem}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(status.st_mtime))}{COMPRESSED}")
+    seconds, fraction = divmod(status.st_mtime_ns, 10**9)
+    # Down to the nanosecond: two files of a second must not become one.
+    written = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{fraction:09}Z"
+    target = path.with_name(f"{LOG.sub('.log', path.name)}.{written}{COMPRESSED}")
     scratch = scratch_path(target)
     try:
         with path.open("rb") as reading, open_anew(scratch) as file:
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=int(status.st_mtime)) as writing:
                 shutil.copyfileobj(reading, writing, 1024 * 1024)
             file.flush()
-            os.utime(file.fileno(), (status.st_mtime, status.st_mtime))
+            os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
             os.fsync(file.fileno())
     except BaseException:
         scratch.unlink(missing_ok=True)
