@@ -110,6 +110,15 @@ def test_a_higher_share_of_canaries_is_better() -> None:
     assert worsened((high,), (low,)) == ((high, low),)
 
 
+@pytest.mark.parametrize(("before", "after", "is_worse"), [
+    (0.5, 0.4, False), (0.5, 0.2, False), (0.5, 0.15, True),  # two samples of a torn collection differ
+    (1.0, 0.95, False), (1.0, 0.85, True), (0.0, 0.0, False),
+])  # fmt: skip
+def test_twenty_random_canaries_are_no_exact_measure(before: float, after: float, is_worse: bool) -> None:
+    canaries = [error_ratio(0).model_copy(update={"name": "chroma_available", "value": v}) for v in (before, after)]
+    assert bool(worsened((canaries[0],), (canaries[1],))) is is_worse
+
+
 def test_what_was_measured_once_is_not_compared() -> None:
     assert worsened((), (error_ratio(1.0),)) == ()
 

@@ -1,5 +1,6 @@
 """The no-regression rule: which indicators are worse after an action than before it (runbook map, "No regression")."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -16,14 +17,24 @@ class Better(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How an indicator is compared. A change below `noise` (in its unit) is none, however large its share is."""
+    """How an indicator is compared. A change below `noise` (in its unit) is none, however large its share is.
+
+    One that is the share of a random `sample` also differs from itself: by two standard deviations of the difference.
+    """
 
     better: Better
     noise: float
+    sample: int | None = None
+
+    def noise_at(self, value: float) -> float:
+        """The largest change from `value` that is none."""
+        if self.sample is None:
+            return self.noise
+        return max(self.noise, 2 * math.sqrt(2 * value * (1 - value) / self.sample))
 
 
 SCALES: Final = {
-    "chroma_available": Scale(Better.HIGHER, noise=0.05),  # one canary of twenty
+    "chroma_available": Scale(Better.HIGHER, noise=0.05, sample=20),  # canaries
     "breaker_state": Scale(Better.LOWER, noise=1.0),  # half-open while it probes, open again: both are not closed
     "embedding_available": Scale(Better.HIGHER, noise=0.0),  # share of pods that have their model
     "database_up": Scale(Better.HIGHER, noise=0.0),  # 0 or 1
@@ -55,4 +66,4 @@ def made_worse(attempt: Attempt) -> bool:
 def _is_worse(before: float, after: Sli) -> bool:
     scale = SCALES[after.name]
     loss = before - after.value if scale.better is Better.HIGHER else after.value - before
-    return loss > max(scale.noise, TOLERANCE * abs(before))
+    return loss > max(scale.noise_at(before), TOLERANCE * abs(before))
