@@ -13,7 +13,8 @@ from harness.audit import AuditLog
 from harness.cluster import ROOT, Cluster
 from harness.figures import Figures
 from harness.library import MakeLibrary
-from harness.scenario import Scenario, load_scenarios, run
+from harness.scenario import Scenario, load_scenarios
+from harness.trial import run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
