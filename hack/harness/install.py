@@ -79,14 +79,11 @@ class Installation:
 
     def leader(self) -> Pod | None:
         """The pod whose process holds the Lease; None while nobody does."""
-        lease = self.cluster.api.get(Lease, OPERATOR, OPERATOR_NAMESPACE)
-        holder = None if lease is None else lease.spec.holder_identity
-        return next((pod for pod in self.pods() if holder and holder.startswith(pod.name)), None)
+        return leader(self.cluster)
 
     def pods(self) -> Sequence[Pod]:
         """Those of the operator that stay; during a rollout there are others on their way out."""
-        found = self.cluster.api.list(Pod, OPERATOR_NAMESPACE, labels=OPERATOR_LABELS)
-        return [pod for pod in found if pod.metadata.deletion_timestamp is None]
+        return operator_pods(self.cluster)
 
     def metrics(self, pod: Pod) -> str:
         """The operator's metrics page, by way of the API server, which every cluster has."""
@@ -152,6 +149,19 @@ class Installation:
                 "default_service_image": self.images.service,
             }
         )
+
+
+def operator_pods(cluster: Cluster) -> Sequence[Pod]:
+    """Those of the operator that stay."""
+    found = cluster.api.list(Pod, OPERATOR_NAMESPACE, labels=OPERATOR_LABELS)
+    return [pod for pod in found if pod.metadata.deletion_timestamp is None]
+
+
+def leader(cluster: Cluster) -> Pod | None:
+    """The pod whose process holds the operator's Lease; None while nobody does."""
+    lease = cluster.api.get(Lease, OPERATOR, OPERATOR_NAMESPACE)
+    holder = None if lease is None else lease.spec.holder_identity
+    return next((pod for pod in operator_pods(cluster) if holder and holder.startswith(pod.name)), None)
 
 
 def namespace_manifest(name: str) -> str:

@@ -52,5 +52,6 @@ SCENARIO = Scenario(
         },
     },
     check=went_back,
+    rate=20,
     within=600,
 )

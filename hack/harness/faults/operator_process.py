@@ -1,6 +1,6 @@
-"""The operator dies at the worst moment: the intent is written down, the action is on its way and not carried out.
+"""The operator is away, or dies at the worst moment: the intent is written down, the action is on its way.
 
-The moment is made by an admission webhook that never answers: the operator's deletion of one pod hangs in the API
+That moment is made by an admission webhook that never answers: the operator's deletion of one pod hangs in the API
 server, so that there is all the time to kill the process. The webhook fails closed, so that deletion is never carried
 out. The process is killed (SIGKILL) by a pod that sees the node's processes.
 """
@@ -15,7 +15,8 @@ from harness.audit import OPERATOR as OPERATOR_USER
 from harness.cluster import Cluster
 from harness.errors import CommandError, HarnessError
 from harness.images import Images
-from harness.objects import Pod
+from harness.install import OPERATOR, OPERATOR_NAMESPACE, leader, operator_pods
+from harness.objects import Deployment, Pod
 from harness.wait import wait_for
 
 NAMESPACE = "knowledgebeast-faults"
@@ -37,6 +38,31 @@ for folder in pathlib.Path("/proc").iterdir():
 if not killed:
     sys.exit("no process of that container")
 """
+
+
+@contextlib.contextmanager
+def absent(cluster: Cluster) -> Generator[None]:
+    """No operator runs: its Deployment has no replicas. It comes back at the end, and leads again."""
+    deployment = cluster.api.get(Deployment, OPERATOR, OPERATOR_NAMESPACE)
+    if deployment is None:
+        raise HarnessError(f"there is no Deployment {OPERATOR_NAMESPACE}/{OPERATOR}")
+
+    def scale(replicas: int) -> None:
+        where = f"--namespace={OPERATOR_NAMESPACE}"
+        cluster.kubectl.run("scale", f"deployment/{OPERATOR}", where, f"--replicas={replicas}")
+
+    scale(0)
+    try:
+        wait_for("the operator to be gone", lambda: not operator_pods(cluster), timeout=60)
+        yield
+    finally:
+        scale(deployment.spec.replicas)
+        wait_for(
+            "a leading operator",
+            lambda: leader(cluster),
+            timeout=90,
+            explain=lambda: cluster.explain(OPERATOR_NAMESPACE),
+        )
 
 
 @dataclass(frozen=True)
