@@ -58,7 +58,7 @@ class VectorSearch:
         """The nearest stored vectors, nearest first; `vector` has shape (1, dimension).
 
         An HNSW graph may hold vectors that no walk through it reaches: of 40 put in as two batches, Chroma 1.5.9
-        returns 39 one time in ten, however many are asked for. In a small project such a loss is seen and made good.
+        may return 39, however many are asked for. In a small project such a loss is seen and made good.
 
         Raises:
             VectorStoreError: the answer must do without vectors; the sentence says why.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from knowledgebeast_service.maintenance.backups.create import backup
-from knowledgebeast_service.maintenance.backups.remote import RemoteSettings
 from knowledgebeast_service.maintenance.backups.retention import Retention
 from knowledgebeast_service.maintenance.restore.fenced import Progress
 from knowledgebeast_service.maintenance.result import ATTEMPT_ID_LENGTH, TaskResult
@@ -28,7 +27,8 @@ def with_base(restored: TaskResult, database: Path, backup_dir: Path, progress: 
         return restored
     progress("base")
     attempt = f"{restored.attempt[: ATTEMPT_ID_LENGTH - len(SUFFIX)]}{SUFFIX}"
-    made = backup(database, backup_dir, attempt, KEEP_ALL, RemoteSettings())
+    # Not to object storage: nobody is served before this ends, and the next backup by the clock goes there.
+    made = backup(database, backup_dir, attempt, KEEP_ALL)
     if made.ok:
         said: dict[str, object] = {"base_backup_id": made.measured["backup_id"]}
     else:
