@@ -20,7 +20,7 @@ from fault_table import KEPT, README, ROOT, Row, merged, with_table
 from report import FOLDER, Result, finish, plain
 
 EXAMPLES = """examples:
-  make bench-faults                                        all scenarios, about an hour
+  make bench-faults                                        all scenarios, some hours
   make bench-faults SCENARIO=chroma_hung,no_fault          these
   make bench-faults RECORD=1                               and put the results into docs/ and the README
   uv run python benchmarks/faults.py --print               the table of the last run again
