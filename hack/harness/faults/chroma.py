@@ -15,7 +15,7 @@ from harness.wait import wait_for
 
 CONTAINER = "chroma"
 
-_SIGNAL_CHROMA = """
+FIND_PROCESSES = """
 import os, pathlib, sys
 def is_chroma(folder):
     try:
@@ -26,6 +26,10 @@ def is_chroma(folder):
 processes = [int(f.name) for f in pathlib.Path("/proc").iterdir() if f.name.isdigit() and is_chroma(f)]
 if not processes:
     sys.exit("there is no Chroma in this pod")
+"""
+"""Python to be run in Chroma's pod: `processes` are the ids of its server."""
+
+_SIGNAL_CHROMA = f"""{FIND_PROCESSES}
 for process in processes:
     os.kill(process, int(sys.argv[1]))
 """

@@ -4,22 +4,13 @@ import contextlib
 from collections.abc import Generator
 
 from harness.errors import CommandError
-from harness.faults.chroma import CONTAINER
+from harness.faults.chroma import CONTAINER, FIND_PROCESSES
 from harness.library import Library
 from harness.objects import Pod
 
-_BRAKE = """
-import os, pathlib, signal, sys, time
+_BRAKE = f"""{FIND_PROCESSES}
+import signal, time
 stopped, running = (float(word) for word in sys.argv[1:])
-def is_chroma(folder):
-    try:
-        words = (folder / "cmdline").read_bytes().split(b"\\0")
-    except OSError:
-        return False
-    return any(word.rpartition(b"/")[2] == b"chroma" for word in words) and b"run" in words
-processes = [int(f.name) for f in pathlib.Path("/proc").iterdir() if f.name.isdigit() and is_chroma(f)]
-if not processes:
-    sys.exit("there is no Chroma in this pod")
 if os.fork():
     os._exit(0)
 os.setsid()
