@@ -207,8 +207,13 @@ REMEDY: dict[str, Row] = {
         Escalate, "CheckedInVain",
     ),
     "more_than_an_hour_of_writes_lost_calls_a_human": (
-        situation(malformed(), incident(found("pages"), data_loss=DataLoss(
-            documents_lower=1, documents_upper=2, rpo_seconds=3601.0))), Escalate, "RpoExceeded",
+        situation(malformed(seconds(5)), incident(
+            task("restore", 1, report=REPAIRED), data_loss=DataLoss(
+                documents_lower=1, documents_upper=2, rpo_seconds=3601.0))), Escalate, "RpoExceeded",
+    ),
+    "what_a_refused_restore_would_lose_is_asked_about_and_not_told_as_lost": (
+        situation(malformed(), incident(found("pages"), refused("ExpectedLossTooHigh"), data_loss=DataLoss(
+            documents_lower=1, rpo_seconds=10_800.0))), Begin, "knowledgebeast maintain restore --approve-loss",
     ),
     "a_tenth_of_the_documents_lost_calls_a_human": (
         situation(malformed(seconds(5)), incident(

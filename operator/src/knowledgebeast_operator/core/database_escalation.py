@@ -63,9 +63,12 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
 
 
 def harmed(facts: Facts, incident: IncidentRecord) -> Escalation | None:
-    """What a person has to know of the data though the service answers again."""
+    """What a person has to know of the data though the service answers again.
+
+    What a restore that was refused would lose is not lost: it is asked about, and that call says how to answer.
+    """
     loss = incident.data_loss
-    if loss is None:
+    if loss is None or not _restored(incident):
         return None
     step = "status.dataLoss has the bounds, and documents that can be ingested again."
     if loss.rpo_seconds is not None and loss.rpo_seconds > RPO.total_seconds():
@@ -82,11 +85,15 @@ def harmed(facts: Facts, incident: IncidentRecord) -> Escalation | None:
 
 
 def lost_share(incident: IncidentRecord) -> float:
-    loss = incident.data_loss
-    reports = [a.report for a in incident.attempts if a.report is not None and task_of(a) == RESTORE and a.report.ok]
+    loss, reports = incident.data_loss, _restored(incident)
     if loss is None or not reports or not loss.documents_upper:
         return 0.0
     return loss.documents_upper / (reports[-1].figures.get("documents", 0.0) + loss.documents_upper)
+
+
+def _restored(incident: IncidentRecord) -> list[TaskReport]:
+    """What the restores say that were carried out."""
+    return [a.report for a in incident.attempts if a.report is not None and task_of(a) == RESTORE and a.report.ok]
 
 
 def in_vain(count: int) -> str:
