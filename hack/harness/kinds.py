@@ -7,6 +7,8 @@ that the operator writes and the CRD drops.
 from datetime import datetime
 from typing import ClassVar
 
+from pydantic import Field
+
 from harness.objects import Condition, Part, Resource
 
 _PREFIX = "/apis/knowledgebeast.io/v1alpha1"
@@ -107,6 +109,7 @@ class Report(Part):
     ok: bool
     reason: str = ""
     message: str = ""
+    figures: dict[str, float] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -13,7 +13,7 @@ from harness.corpus import load_corpus
 from harness.errors import NotMetError
 from harness.faults.chroma import Chroma
 from harness.install import merge_patch, profile
-from harness.kinds import Incident, KnowledgeBeast
+from harness.kinds import Attempt, Incident, KnowledgeBeast
 from harness.load.generator import Plan
 from harness.load.process import RunningLoad, running_load
 from harness.objects import Deployment, KubeEvent, Pod
@@ -99,6 +99,26 @@ class Library:
     def patch(self, patch: Mapping[str, object]) -> None:
         """Changes the object as its owner would (JSON merge patch)."""
         self.cluster.kubectl.patch("knowledgebeast", self.name, self.namespace, patch)
+
+    def approve(self, incident: Incident, attempt: Attempt) -> None:
+        """Says yes to an attempt that waits for it, as a person does with kubectl.
+
+        Raises:
+            NotMetError: it does not wait for anybody.
+        """
+        if attempt.approval is None:
+            raise NotMetError(f"{attempt.id} needs no approval")
+        consent = {
+            "apiVersion": "knowledgebeast.io/v1alpha1",
+            "kind": "IncidentApproval",
+            "metadata": {"name": f"{attempt.id}-yes", "namespace": self.namespace},
+            "spec": {
+                "incident": incident.name,
+                "attempt": attempt.id,
+                "evidenceHash": attempt.approval.evidence_hash,
+            },
+        }
+        self.cluster.kubectl.run("create", "--filename=-", stdin=json.dumps(consent))
 
     def wait_for_condition(self, kind: str, status: str, *, timeout: float) -> KnowledgeBeast:
         """Waits until a condition has that status for the present spec."""

@@ -10,12 +10,17 @@ from typing import cast
 
 import httpx
 
+from harness.errors import CommandError
 from harness.library import Library
 from harness.service import ServiceClient
+from harness.wait import wait_for
 
 BACKUP_SECONDS = 120
 WRITES_PER_SECOND = 5.0
 PAGE_OF_DOCUMENTS = 100
+
+INDEX_OF_DOCUMENTS = "sqlite_autoindex_documents_1"
+"""Of project and id: each document that is taken in is looked up in it, and no search is."""
 
 _DAMAGE_PAGES = """
 import os, apsw
@@ -35,6 +40,22 @@ with open(path, "r+b") as file:
 print(len(hit), "of", pages)
 """
 
+_DAMAGE_INDEX = """
+import os, sys, apsw
+path = "/data/knowledgebeast.db"
+connection = apsw.Connection(path)
+connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+[(size,)] = connection.execute("PRAGMA page_size").fetchall()
+pages = [page for page, in connection.execute("SELECT pageno FROM dbstat WHERE name = ?", (sys.argv[1],))]
+with open(path, "r+b") as file:
+    for page in pages:
+        file.seek((page - 1) * size)
+        file.write(os.urandom(size))
+    file.flush()
+    os.fsync(file.fileno())
+print(len(pages), "of", os.stat(path).st_size // size)
+"""
+
 _DAMAGE_BACKUPS = """
 import os, pathlib, sys
 sets = sorted(path for path in pathlib.Path("/backups/sets").iterdir() if not path.name.startswith("."))
@@ -43,6 +64,34 @@ for folder in sets[-int(sys.argv[1]):]:
         file.seek(os.fstat(file.fileno()).st_size // 2)
         file.write(os.urandom(4096))
     print(folder.name)
+"""
+
+_AGE_BACKUPS = """
+import datetime, json, os, pathlib, sys
+for folder in [path for path in pathlib.Path("/backups/sets").iterdir() if not path.name.startswith(".")]:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    made = datetime.datetime.fromisoformat(manifest["created_at"]) - datetime.timedelta(hours=float(sys.argv[1]))
+    manifest |= {"created_at": made.isoformat(), "id": f"{made:%Y%m%dT%H%M%SZ}-{manifest['seq']}"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    os.rename(folder, folder.with_name(manifest["id"]))
+"""
+
+_REMOVE_SHIPPED = """
+import pathlib
+found = [path for path in pathlib.Path("/backups/changes").rglob("*.jsonl*")]
+for path in found:
+    path.unlink()
+print(len(found))
+"""
+
+_STATE = """
+import hashlib, json, os, pathlib
+sets, aside = pathlib.Path("/backups/sets"), pathlib.Path("/data/quarantine")
+state = {"database": str(os.stat("/data/knowledgebeast.db").st_ino)}
+state |= {f"aside: {path.name}": "" for path in (aside.iterdir() if aside.is_dir() else ())}
+state |= {str(path.relative_to(sets)): hashlib.sha256(path.read_bytes()).hexdigest()
+          for path in sets.rglob("*") if path.is_file()}
+print(json.dumps(state))
 """
 
 _BACKUPS = """
@@ -88,9 +137,28 @@ class Database:
         """Writes noise over every other page under the running service; says how many."""
         return self._in_pod(_DAMAGE_PAGES).strip()
 
+    def damage_index(self, name: str = INDEX_OF_DOCUMENTS) -> str:
+        """Writes noise over every page of an index under the running service, and over nothing else; says how many."""
+        return self._in_pod(_DAMAGE_INDEX, name).strip()
+
     def damage_newest_backups(self, count: int) -> list[str]:
         """Writes noise into the middle of the newest backups; their ids."""
         return self._in_pod(_DAMAGE_BACKUPS, str(count)).split()
+
+    def make_backups_older(self, hours: float) -> None:
+        """As if the backups had stopped so long ago: each says of itself that it was made then."""
+        self._in_pod(_AGE_BACKUPS, str(hours))
+
+    def remove_shipped_changes(self) -> int:
+        """Somebody clears the backup volume of what looks like old logs; how many files went."""
+        return int(self._in_pod(_REMOVE_SHIPPED))
+
+    def state(self) -> dict[str, str]:
+        """Which file lies in the database's place, what was put aside, and what is in the backups, by checksum.
+
+        A repair never writes into the file: it puts another one into its place. The service need not be ready.
+        """
+        return json.loads(self._in_running_pod(_STATE))
 
     def leave_unused_pages(self, megabytes: int) -> None:
         """A table of that size comes and goes, as in a migration: the file keeps the pages, and nobody uses them."""
@@ -126,6 +194,19 @@ class Database:
     def _in_pod(self, code: str, *arguments: str) -> str:
         pod = next(pod for pod in self.library.service_pods() if pod.is_ready)
         return self.library.cluster.kubectl.python(pod.name, self.library.namespace, code, *arguments)
+
+    def _in_running_pod(self, code: str) -> str:
+        """In a pod that need not be ready: with a damaged database none is."""
+        library = self.library
+
+        def tried() -> str | None:
+            for pod in library.service_pods():
+                if pod.metadata.deletion_timestamp is None:
+                    with contextlib.suppress(CommandError):  # its container does not run yet
+                        return library.cluster.kubectl.python(pod.name, library.namespace, code)
+            return None
+
+        return wait_for("a running service pod", tried, timeout=90, explain=library.explain)
 
     @contextlib.contextmanager
     def writers(self) -> Generator["Writer"]:
