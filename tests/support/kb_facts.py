@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from knowledgebeast_operator.core.actions import RestartPod, Target
@@ -29,6 +28,7 @@ from knowledgebeast_operator.custom_resource import Remediation
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
 NOW = datetime(2026, 1, 7, 12, 0, tzinfo=UTC)  # a Wednesday
+YESTERDAY = NOW - timedelta(days=1)
 SCRAPE = timedelta(seconds=10)
 WINDOW = timedelta(minutes=2)
 OPEN, HALF_OPEN, CLOSED = 2.0, 1.0, 0.0
@@ -64,18 +64,21 @@ def per_pod(one: Series, pods: Iterable[str] = ("demo-a", "demo-b"), *, now: dat
 
 
 def container(**changes: object) -> Container:
-    whole = Container(
-        is_running=True,
-        started_at=NOW - timedelta(days=1),
-        restart_count=0,
-        waiting_reason=None,
-        waiting_message=None,
-        last_exit_code=None,
-        last_exit_reason=None,
-        last_finished_at=None,
-        image="localhost/knowledgebeast-service:dev",
-    )
-    return replace(whole, **changes)  # type: ignore[arg-type]
+    whole: dict[str, object] = {
+        "is_running": True,
+        "started_at": YESTERDAY,
+        "restart_count": 0,
+        "waiting_reason": None,
+        "waiting_message": None,
+        "last_exit_code": None,
+        "last_exit_reason": None,
+        "last_finished_at": None,
+        "image": "localhost/knowledgebeast-service:dev",
+    }
+    return Container(**(whole | changes))  # type: ignore[arg-type]
+
+
+HEALTHY_CONTAINER = container()
 
 
 def waiting(reason: str, message: str, **changes: object) -> Container:
@@ -84,41 +87,41 @@ def waiting(reason: str, message: str, **changes: object) -> Container:
 
 
 def pod(name: str = "demo-chroma-0", uid: str = CHROMA_UID, **changes: object) -> Pod:
-    whole = Pod(
-        name=name,
-        uid=uid,
-        node="node-1",
-        created_at=NOW - timedelta(days=1),
-        is_ready=True,
-        is_terminating=False,
-        unschedulable_message=None,
-        container=container(),
-    )
-    return replace(whole, **changes)  # type: ignore[arg-type]
+    whole: dict[str, object] = {
+        "node": "node-1",
+        "created_at": YESTERDAY,
+        "is_ready": True,
+        "is_terminating": False,
+        "unschedulable_message": None,
+        "container": HEALTHY_CONTAINER,
+    }
+    return Pod(name=name, uid=uid, **(whole | changes))  # type: ignore[arg-type]
 
 
 def facts(*, chroma_up: bool = True, down_for: timedelta = A_MINUTE, now: datetime = NOW, **changes: object) -> Facts:
     """A healthy snapshot; with `chroma_up=False` breaker and canaries have been bad for `down_for` on both pods."""
-    breaker = series(CLOSED, now=now) if chroma_up else changing(CLOSED, OPEN, since=down_for, now=now)
-    canary = series(1.0, now=now) if chroma_up else changing(1.0, 0.0, since=down_for, now=now)
-    degraded = series(0.0, now=now) if chroma_up else changing(0.0, 1.0, since=down_for, now=now)
-    whole = Facts(
-        now=now,
-        subject=Subject("ns", "demo", "uid-demo", 1),
-        scrape_interval=SCRAPE,
-        service_pods=Known((pod("demo-a", "uid-a"), pod("demo-b", "uid-b")), now),
-        chroma_pods=Known((pod(),), now),
-        nodes=nodes(),
-        breaker_state=per_pod(breaker, now=now),
-        canary_success_ratio=per_pod(canary, now=now),
-        canary_timestamp=per_pod(series(lambda at: at.timestamp() - 1, now=now), now=now),
-        degraded_mode=per_pod(degraded, now=now),
-        error_ratio=Known(0.0, now),
-        database_errors=per_pod(series(0.0, now=now), now=now),
-        database_up=per_pod(series(1.0, now=now), now=now),
-        volumes=Known({"database": Volume("demo-database", "uid-claim")}, now),
-    )
-    return replace(whole, **changes)  # type: ignore[arg-type]
+
+    def chroma_signal(good: float, bad: float) -> Known[PerPod]:
+        one = series(good, now=now) if chroma_up else changing(good, bad, since=down_for, now=now)
+        return per_pod(one, now=now)
+
+    made: dict[str, Callable[[], object]] = {
+        "service_pods": lambda: Known((pod("demo-a", "uid-a"), pod("demo-b", "uid-b")), now),
+        "chroma_pods": lambda: Known((pod(),), now),
+        "nodes": nodes,
+        "breaker_state": lambda: chroma_signal(CLOSED, OPEN),
+        "canary_success_ratio": lambda: chroma_signal(1.0, 0.0),
+        "canary_timestamp": lambda: per_pod(series(lambda at: at.timestamp() - 1, now=now), now=now),
+        "degraded_mode": lambda: chroma_signal(0.0, 1.0),
+        "error_ratio": lambda: Known(0.0, now),
+        "database_errors": lambda: per_pod(series(0.0, now=now), now=now),
+        "database_up": lambda: per_pod(series(1.0, now=now), now=now),
+        "volumes": lambda: Known({"database": Volume("demo-database", "uid-claim")}, now),
+    }
+    unchanged = {name: make() for name, make in made.items() if name not in changes}
+    subject = Subject("ns", "demo", "uid-demo", 1)
+    whole: dict[str, object] = {"now": now, "subject": subject, "scrape_interval": SCRAPE, **unchanged}
+    return Facts(**(whole | changes))  # type: ignore[arg-type]
 
 
 def chroma(changed: Pod | None) -> Known[tuple[Pod, ...]]:

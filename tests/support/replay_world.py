@@ -107,10 +107,12 @@ class World:
         series: dict[str, object] = {name: self._per_pod(samples) for name, samples in self._samples.items()}
         service = tuple(self._pod(name, f"uid-{name}", self._service_since) for name in SERVICE_PODS)
         is_fenced = self.overlays.fence is not None
-        whole = replace(facts(now=self.now), spec=self.spec, overlays=self.overlays, **series)  # type: ignore[arg-type]
         rows = {**ROWS, **fault.rows}
-        return replace(
-            whole,
+        return facts(
+            now=self.now,
+            spec=self.spec,
+            overlays=self.overlays,
+            **series,  # type: ignore[arg-type]
             service_pods=Known(() if is_fenced else service, self.now),
             chroma_pods=Known((fault.chroma(chroma),), self.now),
             network=Known(Network(differences, ready_endpoints=1), self.now),

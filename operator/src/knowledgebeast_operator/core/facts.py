@@ -137,6 +137,8 @@ class OwnWork:
 
 
 NOT_ASKED: Final = Unknown("none", "NotAsked", "Nobody has asked for this signal.")
+PLAIN_SPEC: Final = Spec()
+NO_OVERLAYS: Final = Overlays()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,8 @@ class Facts:
     last_healthy: HealthyRevision | None = None  # the revision of the service to which a rollback would go
     rolled_out_at: datetime | None = None  # when the service's last rollout ended, or last got on
     service_workload: Fact[Target] = NOT_ASKED  # the Deployment of the service pods
-    spec: Spec = field(default_factory=Spec)  # the user's
-    overlays: Overlays = field(default_factory=Overlays)  # those in force
+    spec: Spec = PLAIN_SPEC  # the user's
+    overlays: Overlays = NO_OVERLAYS  # those in force
     series_by_name: Mapping[str, Fact[PerPod]] = field(default_factory=dict[str, Fact[PerPod]])
     rows_by_name: Mapping[str, Fact[tuple[Row, ...]]] = field(default_factory=dict[str, Fact[tuple[Row, ...]]])
 

@@ -28,6 +28,8 @@ def merge(journal: Journal, attempts: Iterable[Attempt], now: datetime) -> Journ
         known = newest.get(_key(attempt))
         if known is None or known.finished is None:
             newest[_key(attempt)] = attempt
+    if not newest:
+        return journal
     ordered = Journal(attempts=tuple(sorted(newest.values(), key=lambda attempt: attempt.started)))
     unforgiven = {_key(attempt) for attempt in consecutive_worse(ordered, since=None)}
     kept = [a for a in ordered.attempts if last_moment(a) > now - KEPT_FOR or _key(a) in unforgiven]

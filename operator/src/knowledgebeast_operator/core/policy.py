@@ -42,6 +42,9 @@ class Policy:
     remediation: Remediation = field(default_factory=Remediation)
     pause_annotation: str | None = None
     resume_annotation: str | None = None
+    _limits: dict[tuple[Runbook, timedelta], Limits] = field(
+        default_factory=dict[tuple[Runbook, timedelta], Limits], init=False, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, knowledgebeast: KnowledgeBeast) -> "Policy":
@@ -82,7 +85,14 @@ class Policy:
         return max(active, key=lambda pause: (pause.until is None, _aware(pause.until or now)), default=None)
 
     def limits(self, runbook: Runbook, scrape_interval: timedelta) -> Limits:
-        """The runbook's limits with what the object sets, raised to what can be measured."""
+        """The runbook's limits with what the object sets, raised to what can be measured. A tick asks several times."""
+        key = (runbook, scrape_interval)
+        known = self._limits.get(key)
+        if known is None:
+            known = self._limits[key] = self._limits_of(runbook, scrape_interval)
+        return known
+
+    def _limits_of(self, runbook: Runbook, scrape_interval: timedelta) -> Limits:
         item = self.remediation.policy(runbook.name)
         chosen = item.thresholds or {}
         limits = runbook.limits.with_overrides(
@@ -154,13 +164,16 @@ def _too_short(item: RunbookPolicy, limits: Limits, scrape_interval: timedelta) 
         "verifyTimeout": (item.verify_timeout, shortest),
         "window": (item.window, limits.hold + shortest),
     }
-    sums = {"window": f"the hold of {format_duration(limits.hold)} and three scrape intervals"}
+
+    def least_of(name: str) -> str:
+        before = f"the hold of {format_duration(limits.hold)} and " if name == "window" else ""
+        return f"{before}three scrape intervals of {format_duration(scrape_interval)}"
+
     return tuple(
         PolicyProblem(
             field=f"spec.remediation.runbooks[{item.name}].{name}",
             message=(
-                f"{name} is {format_duration(value)}, shorter than {sums.get(name, 'three scrape intervals')} "
-                f"of {format_duration(scrape_interval)}, so it cannot be measured. "
+                f"{name} is {format_duration(value)}, shorter than {least_of(name)}, so it cannot be measured. "
                 f"Set it to {format_duration(least)} or more, or scrape more often."
             ),
         )

@@ -165,9 +165,9 @@ class Option:
     """What it does when a person asks for it with these parameters; None when nobody can."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Runbook:
-    """One incident of the runbook."""
+    """One incident of the runbook. Each is itself and equals no other, so that it can be a key."""
 
     name: str  # "ChromaUnreachable": also the condition, the alert and the metric label
     number: int  # 2

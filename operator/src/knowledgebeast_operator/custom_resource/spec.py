@@ -7,6 +7,7 @@ import hashlib
 import json
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -328,7 +329,12 @@ class Remediation(Part):
 
     def policy(self, runbook: str) -> RunbookPolicy:
         """What was set for `runbook`; nothing but its name when it is not listed."""
-        return next((item for item in self.runbooks if item.name == runbook), RunbookPolicy(name=runbook))
+        return next((item for item in self.runbooks if item.name == runbook), None) or _unset(runbook)
+
+
+@lru_cache(maxsize=64)
+def _unset(runbook: str) -> RunbookPolicy:
+    return RunbookPolicy(name=runbook)
 
 
 class Spec(Part):
