@@ -50,15 +50,19 @@ async def test_sends_at_the_rate_that_was_asked_for() -> None:
     async def answer(_: int) -> tuple[int, object]:
         return 200, GOOD
 
-    begun = time.monotonic()
-    async with server(answer) as url:
-        records = await load(url, rate=50, seconds=0.6)
+    async def seconds_taken() -> float:
+        begun = time.monotonic()
+        async with server(answer) as url:
+            records = await load(url, rate=50, seconds=0.6)
+        assert len(records) == 30
+        assert not any(item.is_failed for item in records)
+        gaps = [round(after.due - before.due, 3) for before, after in itertools.pairwise(records)]
+        assert set(gaps) == {0.02}
+        return time.monotonic() - begun
 
-    assert len(records) == 30
-    assert 0.5 < time.monotonic() - begun < 2
-    assert not any(item.is_failed for item in records)
-    gaps = [round(after.due - before.due, 3) for before, after in itertools.pairwise(records)]
-    assert set(gaps) == {0.02}
+    taken = [await seconds_taken() for _ in range(3)]
+    assert min(taken) > 0.5
+    assert min(taken) < 2, "a busy machine delays one, hardly three in a row"
 
 
 async def test_a_stall_does_not_slow_the_arrivals_down() -> None:
