@@ -1,9 +1,6 @@
 """Alerting rules read only what the programs export, and fire when they should (`promtool test rules`)."""
 
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from prometheus_client import generate_latest
 from knowledgebeast_operator import runbooks
 from knowledgebeast_operator.record import metrics as operator_metrics
 from knowledgebeast_service.telemetry.metrics import TABLE
+from promtool import run_promtool
 
 RULES = Path(__file__).parents[2] / "manifests" / "monitoring" / "knowledgebeast.rules.yaml"
 
@@ -51,18 +49,7 @@ def test_alerts_of_incidents_are_named_like_their_runbooks() -> None:
     assert {runbook.name for runbook in runbooks.load()} <= {name_of(rule) for rule in rules()}
 
 
-def promtool() -> str | None:
-    """On the PATH, or built with the local cluster."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "knowledgebeast" / "artifacts"
-    built = sorted(cache.glob("prometheus-*/promtool"))
-    return shutil.which("promtool") or (str(built[-1]) if built else None)
-
-
 @pytest.mark.timeout(180)
 def test_the_rules_pass_their_own_tests() -> None:
-    tool = promtool()
-    if tool is None:
-        pytest.skip("no promtool: install Prometheus, or build the local cluster once")
-    tests = RULES.with_name("knowledgebeast.rules.test.yaml")
-    done = subprocess.run([tool, "test", "rules", tests], capture_output=True, text=True, timeout=150, check=False)
+    done = run_promtool("test", "rules", RULES.with_name("knowledgebeast.rules.test.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,10 @@ NODE_MEMORY: Final = "container_memory_working_set_bytes"
 MACHINE_MEMORY: Final = "machine_memory_bytes"
 
 SERVICE_CPU: Final = "service_cpu"
-"""Rows by pod: cores in use over the window. A slope, because a rate takes the time before a pod began for idle."""
+"""Rows by pod: cores in use over the window, or over its last minutes if that is more.
+
+A slope, because a rate takes the time before a pod began for idle.
+"""
 
 SERVICE_MEMORY: Final = "memory_anon"
 """Samples of anonymous memory, bytes."""

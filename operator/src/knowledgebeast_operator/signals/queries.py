@@ -95,6 +95,18 @@ def _increase(metric: str, labels: str, *, by: str) -> str:
     return f"sum by (namespace, pod{by}) (increase({metric}{{{{{labels}}}}}[{{window}}]))"
 
 
+def _busier_of(*periods: str) -> str:
+    """CPU of each pod, over that of the periods in which it used most.
+
+    A load that has just begun would be watered down by the quiet before it, and what only waits for CPU taken for slow.
+    """
+    slopes = (
+        f'label_replace(clamp_min(deriv({load.POD_CPU}[{period}]), 0), "period", "{number}", "", "")'
+        for number, period in enumerate(periods)
+    )
+    return f"max by (namespace, pod) ({' or '.join(slopes)})"
+
+
 def _half_an_hour_of(question: str) -> str:
     """The same question at every step of the last half hour."""
     return f"({question})[31m:{int(HISTORY_STEP.total_seconds())}s]"
@@ -227,7 +239,7 @@ QUERIES: Final = (
     Query(
         load.SERVICE_CPU,
         load.POD_CPU,
-        f"max by (namespace, pod) (clamp_min(deriv({load.POD_CPU}[{{window}}]), 0))",
+        _busier_of("{window}", _seconds(latency_views.RECENT)),
         HIGH_QUERY_LATENCY,
     ),
     Query(
