@@ -27,7 +27,8 @@ from knowledgebeast_service.evaluation.dataset import read_dataset
 from knowledgebeast_service.evaluation.measures import quality
 from knowledgebeast_service.search.analyser import analyse
 from knowledgebeast_service.search.fusion import fuse_ranks, fuse_scores
-from knowledgebeast_service.search.keyword_index import Hit, KeywordIndex
+from knowledgebeast_service.search.hits import Hits
+from knowledgebeast_service.search.keyword_index import KeywordIndex
 from knowledgebeast_service.search.vector_store import Matrix
 from knowledgebeast_service.storage.records import ChunkPostings
 from knowledgebeast_service.telemetry.limits import cpu_limit
@@ -40,7 +41,7 @@ DEPTH = 100
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 SHORTEST_SENTENCE = 40  # characters of a held-out sentence
 
-Fusion = Callable[[Sequence[Hit], Sequence[Hit]], Sequence[Hit]]
+Fusion = Callable[[Hits, Hits], Hits]
 CANDIDATES: Mapping[str, Fusion] = {
     "keyword": lambda keyword, _vector: keyword,
     "vector": lambda _keyword, vector: vector,
@@ -90,12 +91,12 @@ def ndcg(collection: Collection, embedder: Embedder, cache: Path) -> dict[str, f
     index, vocabulary = build_index(list(collection.texts.values()))
     runs: dict[str, dict[str, list[str]]] = {name: {} for name in CANDIDATES}
     for (query_id, text), vector in zip(collection.queries.items(), queries, strict=True):
-        by_keyword = index.search([vocabulary[term] for term in analyse(text) if term in vocabulary], DEPTH)
+        by_keyword = index.rank([vocabulary[term] for term in analyse(text) if term in vocabulary], DEPTH)
         similar = documents @ vector
-        nearest: list[int] = np.argsort(-similar, kind="stable")[:DEPTH].tolist()
-        by_vector = [Hit(place, place, float(similar[place])) for place in nearest]
+        nearest = np.argsort(-similar, kind="stable")[:DEPTH]
+        by_vector = Hits(nearest, nearest, similar[nearest].astype(np.float64))
         for name, fuse in CANDIDATES.items():
-            runs[name][query_id] = [ids[hit.document_id] for hit in fuse(by_keyword, by_vector)[:10]]
+            runs[name][query_id] = [ids[hit.document_id] for hit in fuse(by_keyword, by_vector).page(0, 10)]
     return {name: quality(collection.judgments, run, run).ndcg_at_10 for name, run in runs.items()}
 
 

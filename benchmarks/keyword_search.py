@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from rank_bm25 import BM25Okapi  # pyright: ignore[reportMissingTypeStubs]
 
 from knowledgebeast_service.search import kernel
-from knowledgebeast_service.search.keyword_index import Hit, KeywordIndex
+from knowledgebeast_service.search.hits import Hit
+from knowledgebeast_service.search.keyword_index import KeywordIndex
 from knowledgebeast_service.storage.records import ChunkPostings
 from report import Result, faster, finish, percentiles, plain
 from synthetic import Corpus, keyword_queries, make_corpus, question_queries

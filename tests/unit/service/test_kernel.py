@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowledgebeast_service.search import kernel
+from knowledgebeast_service.search.hits import Hit
 from knowledgebeast_service.search.keyword_index import KeywordIndex
-from knowledgebeast_service.search.ranking import Hit
 from knowledgebeast_service.storage.records import ChunkPostings
 
 terms = st.integers(min_value=1, max_value=12)

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from knowledgebeast_service.search.highlight import Highlighter
-from knowledgebeast_service.search.keyword_index import Hit
+from knowledgebeast_service.search.hits import Hit
 from knowledgebeast_service.storage.records import ChunkRow
 
 ANSWER_OVERHEAD_BYTES = 512  # of the objects around the JSON, the key included

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from knowledgebeast_service.search import bm25, kernel
-from knowledgebeast_service.search.ranking import Hit, Query, by_kernel, by_numpy
+from knowledgebeast_service.search.hits import NO_HITS, Hit, Hits
+from knowledgebeast_service.search.ranking import Query, by_kernel, by_numpy
 from knowledgebeast_service.search.segment import Segment, build_segment, merge_segments
 from knowledgebeast_service.storage.records import ChunkPostings, PostingColumns, posting_columns
-
-__all__ = ["Hit", "KeywordIndex"]
 
 MERGE_RATIO = 2  # a segment is merged into its elder neighbour once that is less than so many times larger
 DEAD_SHARE_TO_MERGE = 0.2
@@ -94,12 +93,16 @@ class KeywordIndex:
         return float(self._idfs(np.array([term], dtype=np.int32), kernel.compiled())[0])
 
     def search(self, terms: Sequence[int], limit: int, only_documents: Sequence[int] | None = None) -> list[Hit]:
+        """`rank`, as objects."""
+        return self.rank(terms, limit, only_documents).page()
+
+    def rank(self, terms: Sequence[int], limit: int, only_documents: Sequence[int] | None = None) -> Hits:
         """The best chunk of each of the `limit` best documents; ties go to the smaller chunk id.
 
         A chunk is found when it holds a term, whatever its score: Okapi's may be zero or negative.
         """
         if not terms or not self.segments or limit <= 0:
-            return []
+            return NO_HITS
         fast = kernel.compiled() if self.is_narrow else None
         query_terms = np.array(terms, dtype=np.int32)
         only = None if only_documents is None else np.unique(np.asarray(only_documents, dtype=np.int64))

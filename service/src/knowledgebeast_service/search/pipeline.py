@@ -18,7 +18,7 @@ from knowledgebeast_service.search.cache import Cache
 from knowledgebeast_service.search.coalesce import SingleFlight
 from knowledgebeast_service.search.fusion import fuse_scores
 from knowledgebeast_service.search.highlight import Highlighter
-from knowledgebeast_service.search.keyword_index import Hit
+from knowledgebeast_service.search.hits import NO_HITS, Hits
 from knowledgebeast_service.search.rankings import Ranking, best_chunks, continued
 from knowledgebeast_service.search.replica import KeywordReplica, ProjectView
 from knowledgebeast_service.search.vector_store import Matrix
@@ -166,7 +166,7 @@ class SearchPipeline:
         project_id = view.project.id
         return await self._database.read(lambda connection: documents_matching(connection, project_id, request.filter))
 
-    async def _ranked(self, search: _Search) -> tuple[Sequence[Hit], str | None]:
+    async def _ranked(self, search: _Search) -> tuple[Hits, str | None]:
         """At least as many documents as the page needs, if there are, and why vectors were left out."""
         near, degraded_reason = await self._both_ways(search, DEPTH)
         if not near.is_cut or len(near.hits) > search.request.offset + search.request.top_k:
@@ -203,7 +203,7 @@ class SearchPipeline:
 
         def rank() -> Ranking:
             terms = [vocabulary[term] for term in search.terms if term in vocabulary]
-            hits = index.search(terms, depth, search.only)
+            hits = index.rank(terms, depth, search.only)
             return Ranking(hits, is_cut=len(hits) == depth)
 
         return rank
@@ -226,7 +226,7 @@ class SearchPipeline:
     ) -> tuple[Ranking, str | None]:
         """(best chunk of each document, None) or (nothing, why not)."""
         if isinstance(query, _NoVector):
-            return Ranking([], is_cut=False), query.reason
+            return Ranking(NO_HITS, is_cut=False), query.reason
         try:
             neighbours = await (
                 self._vectors.neighbours(search.view, query.model_hash, query.vector, depth)
@@ -234,7 +234,7 @@ class SearchPipeline:
                 else self._vectors.neighbours_among(search.view, query.model_hash, query.vector, depth, search.only)
             )
         except VectorStoreError as error:
-            return Ranking([], is_cut=False), str(error)
+            return Ranking(NO_HITS, is_cut=False), str(error)
         return best_chunks(neighbours, search.view.index, is_cut=len(neighbours) >= depth), None
 
     async def _embed(self, text: str, model_hash: str) -> Matrix:
@@ -245,10 +245,10 @@ class SearchPipeline:
             self._embeddings.put(key, vector)
         return vector
 
-    async def _page(self, search: _Search, ranked: Sequence[Hit], degraded_reason: str | None) -> Answer:
+    async def _page(self, search: _Search, ranked: Hits, degraded_reason: str | None) -> Answer:
         request = search.request
         end = request.offset + request.top_k
-        page = ranked[request.offset : end]
+        page = ranked.page(request.offset, end)
         with span("read", rows=len(page)):
             rows = await self._database.read(lambda connection: chunk_rows(connection, [hit.chunk_id for hit in page]))
         return Answer(

@@ -6,22 +6,13 @@ Both see the chunks that hold a term of the query, whatever their score, and ord
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import starmap
-from typing import NamedTuple
 
 import numpy as np
 
 from knowledgebeast_service.search.bm25 import K1, Floats
+from knowledgebeast_service.search.hits import NO_HITS, Hits, first_of_each
 from knowledgebeast_service.search.kernel import Kernel
 from knowledgebeast_service.search.segment import Ints, Longs, Segment
-
-
-class Hit(NamedTuple):
-    """A chunk with its score; larger is better."""
-
-    chunk_id: int
-    document_id: int
-    score: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def by_kernel(kernel: Kernel, segments: Sequence[Segment], norms: Sequence[Floats], query: Query) -> list[Hit]:
+def by_kernel(kernel: Kernel, segments: Sequence[Segment], norms: Sequence[Floats], query: Query) -> Hits:
     """One pass over the postings; again with a larger heap where documents filled it with several runs of chunks."""
     rows = max((len(segment) for segment in segments), default=0)
     if len(_scratch.scores) < rows:
@@ -67,7 +58,7 @@ def by_kernel(kernel: Kernel, segments: Sequence[Segment], norms: Sequence[Float
 
 def _kernel_pass(
     kernel: Kernel, segments: Sequence[Segment], norms: Sequence[Floats], query: Query, capacity: int
-) -> tuple[list[Hit], bool]:
+) -> tuple[Hits, bool]:
     """(hits, whether nothing was left out of the heap)."""
     scores = np.empty(capacity)
     chunks = np.empty(capacity, dtype=np.int64)
@@ -85,11 +76,11 @@ def _kernel_pass(
     return _grouped(scores[:size], chunks[:size], documents[:size], query.limit), size < capacity
 
 
-def by_numpy(segments: Sequence[Segment], norms: Sequence[Floats], query: Query) -> list[Hit]:
+def by_numpy(segments: Sequence[Segment], norms: Sequence[Floats], query: Query) -> Hits:
     """The same, without compiled code."""
     parts = [_matching(segment, norm, query) for segment, norm in zip(segments, norms, strict=True)]
     if not parts:
-        return []
+        return NO_HITS
     scores, chunks, documents = (np.concatenate(column) for column in zip(*parts, strict=True))
     for candidates in (4 * query.limit, len(scores)):
         if candidates < len(scores):
@@ -119,16 +110,8 @@ def _matching(segment: Segment, norms: Floats, query: Query) -> tuple[Floats, Lo
     return scores[found], segment.chunk_ids[found], segment.document_ids[found]
 
 
-def _grouped(scores: Floats, chunks: Longs, documents: Longs, limit: int) -> list[Hit]:
+def _grouped(scores: Floats, chunks: Longs, documents: Longs, limit: int) -> Hits:
     """In order, the first of each document, up to `limit`."""
     order = np.lexsort((chunks, -scores))
-    columns = (chunks[order].tolist(), documents[order].tolist(), scores[order].tolist())
-    if len(order) <= limit and len(set(columns[1])) == len(order):
-        return list(starmap(Hit, zip(*columns, strict=True)))
-    best: dict[int, Hit] = {}
-    for hit in starmap(Hit, zip(*columns, strict=True)):
-        if hit.document_id not in best:
-            best[hit.document_id] = hit
-            if len(best) == limit:
-                break
-    return list(best.values())
+    order = order[first_of_each(documents[order])[:limit]]
+    return Hits(chunks[order], documents[order], scores[order])
