@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
+HISTORY = re.compile(r"\)\[(\d+)m:(\d+)s\]$")
+"""A question at every step (seconds) of some minutes."""
 History = tuple[tuple[float, float], ...]
 """(Unix time from which on it holds, value), oldest first."""
 
@@ -68,6 +71,9 @@ class FakePrometheus:
             self._server.server_close()
 
     def answer(self, query: str) -> dict[str, object]:
+        if history := HISTORY.search(query):
+            is_errors = 'status=~"5..' in query
+            return {"resultType": "matrix", "result": [] if is_errors else self._answers(*map(int, history.groups()))}
         if not query.endswith("s]"):
             is_histogram, is_traffic = "_bucket{" in query, "(http_requests_total{" in query
             rows = self._rows(le="+Inf") if is_histogram else self._rows(status="200") if is_traffic else []
@@ -78,6 +84,11 @@ class FakePrometheus:
         if metric in self.hidden or metric not in {*self._history, "kb_canary_timestamp_seconds"}:
             return {"resultType": "matrix", "result": []}
         return {"resultType": "matrix", "result": [self._stream(metric, pod, seconds) for pod in self.pods()]}
+
+    def _answers(self, minutes: int, step: int) -> list[dict[str, object]]:
+        now = int(time.time()) // step * step
+        values = [[float(at), "100"] for at in range(now - 60 * minutes, now + 1, step)]
+        return [{"metric": {"namespace": self.namespace, "pod": pod}, "values": values} for pod in self.pods()]
 
     def _stream(self, metric: str, pod: str, seconds: int) -> dict[str, object]:
         now = int(time.time())
