@@ -20,10 +20,11 @@ History = tuple[tuple[float, float], ...]
 
 @dataclass
 class FakePrometheus:
-    """Scrapes every second for ever; `set` changes a metric of all pods from now on."""
+    """Scrapes every `step` seconds for ever; `set` changes a metric of all pods from now on."""
 
     namespace: str
     pods: Callable[[], list[str]]
+    step: int = 1
     delay_seconds: float = 0.0
     status: int = 200
     body: bytes | None = None
@@ -45,6 +46,8 @@ class FakePrometheus:
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
                 query = parse_qs(urlsplit(self.path).query).get("query", [""])[0]
                 fake.queries.append(query)
@@ -54,6 +57,7 @@ class FakePrometheus:
                 if fake.redirect:
                     self.send_header("Location", fake.redirect)
                 self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 with contextlib.suppress(ConnectionError):  # a client that has given up
                     self.wfile.write(body)
@@ -91,8 +95,8 @@ class FakePrometheus:
         return [{"metric": {"namespace": self.namespace, "pod": pod}, "values": values} for pod in self.pods()]
 
     def _stream(self, metric: str, pod: str, seconds: int) -> dict[str, object]:
-        now = int(time.time())
-        values = [[float(at), str(self._value(metric, at))] for at in range(now - seconds, now + 1)]
+        now = int(time.time()) // self.step * self.step
+        values = [[float(at), str(self._value(metric, at))] for at in range(now - seconds, now + 1, self.step)]
         return {"metric": {"__name__": metric, "namespace": self.namespace, "pod": pod}, "values": values}
 
     def _value(self, metric: str, at: float) -> float:

@@ -51,7 +51,6 @@ class OperatorProcess:
             "KB_METRICS_PORT": str(self.metrics_port),
             "KB_LIVENESS_PORT": str(self.liveness_port),
             "KB_PROMETHEUS": f'{{"default": {{"url": "{self.prometheus_url}", "scrape_interval_seconds": 1}}}}',
-            "KB_PROMETHEUS_CACHE_SECONDS": "0.5",
             "KB_TICK_INTERVAL_SECONDS": str(TICK_SECONDS),
             "KB_LEASE_DURATION_SECONDS": str(LEASE_SECONDS),
             "KB_LEASE_RENEW_SECONDS": str(RENEW_SECONDS),

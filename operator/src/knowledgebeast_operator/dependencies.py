@@ -90,7 +90,7 @@ class Dependencies:
         client = Prometheus(
             str(target.url),
             timeout_seconds=self.settings.prometheus_timeout_seconds,
-            cache_seconds=self.settings.prometheus_cache_seconds,
+            cache_seconds=target.scrape_interval_seconds / 2,  # Prometheus has hardly more to say before
         )
         return Target(client, timedelta(seconds=target.scrape_interval_seconds))
 

@@ -40,7 +40,9 @@ class PrometheusTarget(BaseModel):
 
     url: Annotated[HttpUrl, AfterValidator(_without_credentials)] = Field(description="Base address of its HTTP API.")
     scrape_interval_seconds: PositiveFloat = Field(
-        default=10.0, description="How often it scrapes the service; a sample older than three of these is stale."
+        default=10.0,
+        description="How often it scrapes the service. A sample older than three of these is stale, and for half of "
+        "one all objects share the answer to a query.",
     )
 
 
@@ -80,9 +82,6 @@ class Settings(BaseSettings):
     )
     prometheus_timeout_seconds: PositiveFloat = Field(
         default=5.0, description="After which a query is given up and its signal is unknown."
-    )
-    prometheus_cache_seconds: PositiveFloat = Field(
-        default=2.0, description="For how long the objects of a round share the answer to one query."
     )
 
     lease_name: str = Field(default="knowledgebeast-operator", description="The Lease that the active operator holds.")

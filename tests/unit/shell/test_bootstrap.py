@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
@@ -153,3 +154,13 @@ async def test_the_job_of_an_earlier_object_of_that_name_says_nothing_about_this
     metadata["ownerReferences"] = [{"uid": "an-earlier-one"}]  # type: ignore[index]
     assert shown(await world.look()) == ("False", "Restoring")
     assert not world.has("deployments", "demo")
+
+
+async def test_a_changed_object_reaches_its_operands_at_the_next_look() -> None:
+    """What they are built to is kept between looks."""
+    world = World(spec={"service": {"replicas": 1}})
+    for replicas in (1, 1, 3, 2):
+        world.spec = {"service": {"replicas": replicas}}
+        await world.look()
+        deployment = world.cluster.objects["deployments", "search", "demo"]
+        assert cast("Mapping[str, object]", deployment["spec"])["replicas"] == replicas

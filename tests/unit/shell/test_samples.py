@@ -87,7 +87,7 @@ def test_what_is_no_answer_of_prometheus_is_an_error(junk: object) -> None:
 
 
 def ratio(*streams: dict[str, object]) -> object:
-    return error_ratio(Known(answer(*streams).rows(lambda _labels: True), NOW), "http_requests_total")
+    return error_ratio(Known(answer(*streams).rows("pod", ["a", "b"], None), NOW), "http_requests_total")
 
 
 def test_the_error_ratio_is_summed_over_pods() -> None:
@@ -102,9 +102,12 @@ def test_no_requests_is_idle_and_not_healthy() -> None:
     assert reason(ratio(count("0", "200"))) == "Idle"
 
 
-def test_rows_are_those_whose_labels_are_wanted() -> None:
-    found = answer(count("1", "200"), count("2", "200", namespace="x")).rows(lambda labels: labels["namespace"] == "ns")
-    assert [(row.value, row.labels["pod"]) for row in found] == [(1.0, "a")]
+def test_rows_are_those_of_the_pods_and_the_namespace_asked_for() -> None:
+    all_ = answer(count("1", "200"), count("2", "200", namespace="x"), count("3", "200", pod="b"))
+    assert [row.value for row in all_.rows("pod", ["a"], "ns")] == [1.0]
+    assert [row.value for row in all_.rows("pod", ["b", "a"], "ns")] == [1.0, 3.0]
+    assert [row.value for row in all_.rows("pod", ["a"], None)] == [1.0, 2.0]
+    assert all_.rows("node", ["a", ""], None) == ()
 
 
 def query(name: str) -> Query:

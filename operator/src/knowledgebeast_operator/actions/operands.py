@@ -14,8 +14,9 @@ from knowledgebeast_operator.core.overlays import Overlays
 from knowledgebeast_operator.core.overview import Bootstrap, Operands
 from knowledgebeast_operator.core.runbook import Mode
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
+from knowledgebeast_operator.custom_resource.spec import Spec
 from knowledgebeast_operator.errors import NotFound
-from knowledgebeast_operator.operands import Effective, build, effective
+from knowledgebeast_operator.operands import Effective, Manifest, build, effective
 
 VOLUMES: Final = (names.DATABASE, names.BACKUPS, names.CHROMA)
 
@@ -32,6 +33,7 @@ class OperandKeeper:
     """What was in force at the last look; None while nothing is written."""
     bootstrap: Bootstrap | None = field(default=None)
     """How far the restore of a new object was then; None when there is none, or it is over."""
+    _built: tuple[tuple[str, Spec, Effective], list[Manifest]] | None = field(default=None)
 
     def live(self, knowledgebeast: KnowledgeBeast) -> list[LiveOperand]:
         """The operands that the watch has shown."""
@@ -52,10 +54,18 @@ class OperandKeeper:
         self.effective = replace(
             asked, is_fenced=overlays.fence is not None, is_bootstrapping=self.bootstrap is not None
         )
-        report = await self.applier.apply_all(knowledgebeast.namespace, build(knowledgebeast, self.effective), live)
+        report = await self.applier.apply_all(knowledgebeast.namespace, self._manifests(knowledgebeast), live)
         if self.bootstrap is not None and not report.failures:
             await bootstrapper.start(knowledgebeast, self.effective)
         return report
+
+    def _manifests(self, knowledgebeast: KnowledgeBeast) -> list[Manifest]:
+        """Built anew only when what they are built from has changed: nearly every look finds it the same."""
+        assert self.effective is not None
+        asked = (knowledgebeast.uid, knowledgebeast.spec, self.effective)
+        if self._built is None or self._built[0] != asked:
+            self._built = asked, build(knowledgebeast, self.effective)
+        return self._built[1]
 
     def _pods(self, knowledgebeast: KnowledgeBeast) -> list[LivePod]:
         key = (knowledgebeast.namespace, knowledgebeast.name)

@@ -246,15 +246,9 @@ class _Asker:
         answer = await self._answer(query)
         if isinstance(answer, Unknown):
             return answer
-        found = answer.rows(lambda labels: self._is_ours(query.scope, labels))
-        if not found:
-            wanted = len(self.scopes[query.scope])
-            return answer.no_series(query.signal, self.knowledgebeast.namespace, wanted)
-        return Known(found, self.now)
-
-    def _is_ours(self, scope: Scope, labels: Mapping[str, str]) -> bool:
-        is_here = scope is Scope.NODES or labels.get("namespace") == self.knowledgebeast.namespace
-        return is_here and labels.get(LABELS[scope], "") in self.scopes[scope]
+        wanted, namespace = self.scopes[query.scope], self.knowledgebeast.namespace
+        found = answer.rows(LABELS[query.scope], wanted, None if query.scope is Scope.NODES else namespace)
+        return Known(found, self.now) if found else answer.no_series(query.signal, namespace, len(wanted))
 
     async def _answer(self, query: Query) -> Answer | Unknown:
         promql = query.promql(max(self.windows.get(name, SHORTEST_HISTORY) for name in query.runbooks))

@@ -64,6 +64,8 @@ class Prometheus:
             cached = _Cached(asyncio.create_task(self._ask(promql)), self._clock())
             cached.task.add_done_callback(_consume_error)
             self._cache[promql] = cached
+        if cached.task.done():
+            return cached.task.result()
         try:
             # Shielded: others wait for the same answer. The thread itself ends by the time-out of its socket.
             async with asyncio.timeout(self._timeout_seconds):

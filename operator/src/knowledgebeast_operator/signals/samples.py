@@ -1,8 +1,8 @@
 """From a Prometheus answer to typed series. Pure; values that are NaN or old are passed on, the core judges them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -46,10 +46,26 @@ def parse(result: object) -> tuple[Stream, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one query brought for all objects."""
+    """What one query brought for all objects; each looks up its own, so that a round costs what there is to read."""
 
     promql: str
     streams: tuple[Stream, ...]
+    _indexes: dict[str, dict[str, list[Stream]]] = field(
+        default_factory=dict[str, dict[str, list[Stream]]], init=False, repr=False, compare=False
+    )
+
+    def _of(self, label: str, values: Iterable[str], namespace: str | None) -> Iterator[Stream]:
+        """The streams whose label has one of the values, in this namespace or (None) in any."""
+        index = self._indexes.get(label)
+        if index is None:
+            index = self._indexes[label] = {}
+            for stream in self.streams:
+                if value := stream.metric.get(label):
+                    index.setdefault(value, []).append(stream)
+        for value in sorted(values):  # the same order in every tick
+            for stream in index.get(value, ()):
+                if namespace is None or stream.metric.get("namespace") == namespace:
+                    yield stream
 
     def per_pod(
         self, namespace: str, pods: Iterable[str], signal: str, at: datetime, *, label: str = "pod"
@@ -61,10 +77,8 @@ class Answer:
         """
         wanted = set(pods)
         found: dict[str, dict[datetime, float]] = defaultdict(dict)
-        for stream in self.streams:
-            pod = stream.metric.get(label, "")
-            if stream.metric.get("namespace") != namespace or pod not in wanted:
-                continue
+        for stream in self._of(label, wanted, namespace):
+            pod = stream.metric[label]
             for sample in _samples(stream):
                 known = found[pod].setdefault(sample.at, sample.value)
                 if known != sample.value and not (known != known and sample.value != sample.value):
@@ -77,12 +91,11 @@ class Answer:
         series = {pod: _series(samples) for pod, samples in found.items() if samples}
         return Known(series, at) if series else self.no_series(signal, namespace, len(wanted))
 
-    def rows(self, keep: Callable[[Mapping[str, str]], bool]) -> tuple[Row, ...]:
-        """The values of the streams whose labels are wanted."""
+    def rows(self, label: str, values: Iterable[str], namespace: str | None) -> tuple[Row, ...]:
+        """The values of the streams whose label has one of the values, in this namespace or (None) in any."""
         return tuple(
             Row(stream.metric, sample.value, sample.at)
-            for stream in self.streams
-            if keep(stream.metric)
+            for stream in self._of(label, values, namespace)
             for sample in _samples(stream)
         )
 
