@@ -121,7 +121,8 @@ def _sentence(scenario: Scenario) -> str:
     status, loss = scenario.incident.status, scenario.incident.status.data_loss
     opened = status.opened_at.timestamp() - scenario.injected_at if status.opened_at else float("nan")
     restored = max(a.acted.timestamp() for a in status.attempts if a.acted) - scenario.injected_at
-    stated = f"{loss.documents_lower} to {loss.documents_upper or 'unknown'}" if loss else "none"
+    upper = loss.documents_upper if loss is not None else None
+    stated = f"{loss.documents_lower} to {'unknown' if upper is None else upper}" if loss else "none"
     return (
         f"opened after {opened:.1f} s, restored after {restored:.1f} s, clients without an answer for "
         f"{scenario.gap_seconds:.1f} s; {len(scenario.lost)} of {len(scenario.acknowledged)} acknowledged documents "
@@ -159,7 +160,8 @@ def test_the_stated_loss_contains_the_true_one(scenario: Scenario) -> None:
     loss = scenario.incident.status.data_loss
     assert loss is not None
     assert loss.documents_lower <= len(scenario.lost), sorted(scenario.lost)
-    assert loss.documents_upper is None or len(scenario.lost) <= loss.documents_upper, sorted(scenario.lost)
+    assert loss.documents_upper is not None
+    assert len(scenario.lost) <= loss.documents_upper, sorted(scenario.lost)
 
 
 def test_bad_backups_are_passed_over_with_their_reason(scenario: Scenario) -> None:

@@ -14,6 +14,7 @@ from knowledgebeast_service.maintenance.check import check
 from knowledgebeast_service.maintenance.restore.base import with_base
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.database import Database
+from knowledgebeast_service.storage.head_mark import mark_path
 from knowledgebeast_service.storage.locks import VolumeLock
 from knowledgebeast_service.storage.outbox import issued
 from restore_world import NAME, RestoreWorld, contents, flip_pages, pages_of, run_restore
@@ -68,6 +69,36 @@ def test_brings_back_backup_shipped_changes_and_what_is_still_readable(world: Re
     assert (loss["documents_lower"], loss["documents_upper"], loss["rpo_seconds"]) == (0, 0, 0)
     assert check(damaged / NAME, "c").measured["damage"] == "none"
     assert (damaged / "quarantine" / "a1" / NAME).read_bytes() == before
+
+
+def test_a_mark_that_others_wrote_past_bounds_nothing(world: RestoreWorld) -> None:
+    """By an older release, or by hand: how much more there was is not known."""
+    world.fill(40)
+    world.backup()
+    early = mark_path(world.data / NAME).read_bytes()
+    world.put("late", "shipped")
+    world.ship()
+    world.put("later", "not shipped")
+    data = world.crash()
+    mark_path(data / NAME).write_bytes(early)
+    (data / NAME).unlink()
+    loss = run_restore(data, world.backups).measured["loss"]
+    assert isinstance(loss, dict)
+    assert (loss["documents_lower"], loss["documents_upper"]) == (0, None)
+
+
+def test_a_file_that_cannot_be_read_has_a_bound_by_its_mark(world: RestoreWorld) -> None:
+    world.fill(40)
+    world.backup()
+    world.put("late", "shipped")
+    world.ship()
+    for name in ("d1", "d2", "d3"):
+        world.put(name, "not shipped")
+    data = world.crash()
+    (data / NAME).unlink()
+    loss = run_restore(data, world.backups).measured["loss"]
+    assert isinstance(loss, dict)
+    assert (loss["documents_lower"], loss["documents_upper"]) == (0, 3)
 
 
 def test_the_same_attempt_again_gives_the_same_result_and_does_nothing(world: RestoreWorld, damaged: Path) -> None:

@@ -1,6 +1,7 @@
 """Connections to the one database file: a single writer, a few reader threads, and the checks around them."""
 
 import asyncio
+import errno
 import logging
 import threading
 import time
@@ -17,6 +18,7 @@ from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.damage import GOOD, Finding, damage_before_opening, inode_of
 from knowledgebeast_service.storage.filesystem import refuse_network_file_system
 from knowledgebeast_service.storage.group_commit import GroupCommit
+from knowledgebeast_service.storage.head_mark import HeadMark
 from knowledgebeast_service.storage.locks import VolumeLock, WriteLock
 from knowledgebeast_service.storage.migrations import IDENTITY_VERSION, migrate, schema_version
 from knowledgebeast_service.storage.outbox import head
@@ -96,12 +98,16 @@ class Database:
             ensure_identity(self.path.parent)
         migrate(self._writing)
         record_database(self.path.parent)
+        self._mark = HeadMark(self.path, self._writing)
+        self._mark.write()
         self._write_lock = write_lock
         self._connections.append(self._writing)
         self.schema_version = schema_version(self._writing)
         self._opened = inode_of(self.path)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
-        self._writer = GroupCommit(self._writing, self._write_lock, self.require_same_file, self._deadline_seconds)
+        self._writer = GroupCommit(
+            self._writing, self._write_lock, self.require_same_file, self._mark_head, self._deadline_seconds
+        )
         self.is_open = True
 
     def close(self) -> None:
@@ -113,6 +119,7 @@ class Database:
         self._readers.shutdown()
         for connection in self._connections:
             connection.close()  # of a file that was moved away SQLite leaves the -wal alone, which has its old name
+        self._mark.close()
         self._write_lock.close()
         self._volume_lock.release()
 
@@ -181,6 +188,13 @@ class Database:
         """
         self._require_open()
         return Connection(self.path, read_only=True)
+
+    def _mark_head(self) -> None:
+        try:
+            self._mark.write()
+        except OSError as error:
+            kind = "full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "io"
+            raise DatabaseError(f"nothing was written, because its number could not be: {error}", kind) from error
 
     def _require_open(self) -> None:
         if not self.is_open:

@@ -38,11 +38,17 @@ class GroupCommit:
     """
 
     def __init__(
-        self, connection: Connection, lock: WriteLock, require_same_file: Callable[[], None], deadline_seconds: float
+        self,
+        connection: Connection,
+        lock: WriteLock,
+        require_same_file: Callable[[], None],
+        before_commit: Callable[[], None],
+        deadline_seconds: float,
     ) -> None:
         self._connection = connection
         self._lock = lock
         self._require_same_file = require_same_file
+        self._before_commit = before_commit
         self._deadline_seconds = deadline_seconds
         self._jobs: queue.SimpleQueue[tuple[Operation, Future[Any]] | None] = queue.SimpleQueue()
         self._is_closed = False
@@ -115,6 +121,7 @@ class GroupCommit:
             self._require_same_file()
             self._connection.execute("BEGIN IMMEDIATE")
             self._run_operations(first, outcomes)
+            self._before_commit()
             self._connection.execute("COMMIT")
             # After the commit and before anybody is told: a file renamed away meanwhile took the commit with it.
             self._require_same_file()

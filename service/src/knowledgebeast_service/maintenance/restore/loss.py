@@ -25,7 +25,8 @@ class Recovered:
 
     `shipped_to` is the last number that was shipped, `missing` the ranges that are not there before it, `shipped` the
     last number of each document;
-    `last_known_seq` the highest number that anything outside the database knows to have been given.
+    `last_known_seq` the highest number that anything outside the database knows to have been given; there is none above
+    it where `is_end_known`.
     """
 
     backup_seq: int
@@ -36,6 +37,7 @@ class Recovered:
     shipped: Mapping[tuple[str, str | None], int]
     last_known_seq: int
     damaged_at: float
+    is_end_known: bool = False
 
     def open_ranges(self, head: int) -> list[tuple[int, int]]:
         """Numbers up to `head` that neither the backup nor what was shipped has."""
@@ -92,7 +94,7 @@ def assess(recovered: Recovered, salvage: Salvage) -> Loss:
     found_anyway = sum(change.seq == 0 and recovered.is_newer(change) for change in salvage.changes)
     lower = sum(not any(last > seq for _, last in unread) and salvage.is_tail_known for seq in lost.values())
     holes = sum(last - first + 1 for first, last in unread)
-    is_bounded = salvage.head is not None and salvage.is_tail_known
+    is_bounded = recovered.is_end_known or (salvage.head is not None and salvage.is_tail_known)
     upper = len(lost) + max(0, holes - found_anyway) if is_bounded else None
     if upper == 0:
         return Loss(0, 0, None, None, ())

@@ -12,6 +12,7 @@ from knowledgebeast_service.maintenance.restore.merge import issued_by, last_num
 from knowledgebeast_service.maintenance.restore.salvage import Salvage, salvage
 from knowledgebeast_service.shipping.segments import LogicalChange, read_changes, survey
 from knowledgebeast_service.storage.damage import side_files
+from knowledgebeast_service.storage.head_mark import highest_given
 from knowledgebeast_service.storage.wal_tail import WalState
 
 
@@ -56,7 +57,10 @@ def gather(database: Path, backup_dir: Path, manifest: Manifest, wal: WalState, 
     issued = dict(manifest.issued)
     raise_to(issued, issued_by(read()))
     found = salvage(database, manifest.seq, backup_at, wal)
-    if found.head is not None and found.head < max(shipped.last, issued.get("outbox", 0)):
+    known = max(shipped.last, issued.get("outbox", 0))
+    mark = highest_given(database, manifest.database_id) or 0
+    is_end_known = mark > 0 and mark >= max(known, found.head or 0)  # else somebody wrote without it
+    if found.head is not None and found.head < max(known, mark):
         found = replace(found, is_tail_known=False)  # an older file, or one whose -wal is not its own
     raise_to(issued, found.issued)
     recovered = Recovered(
@@ -66,8 +70,9 @@ def gather(database: Path, backup_dir: Path, manifest: Manifest, wal: WalState, 
         shipped_at=max((change.at for change in read()), default=0.0),
         missing=shipped.missing,
         shipped=last_numbers(read()),
-        last_known_seq=max(issued.get("outbox", 0), shipped.last),
+        last_known_seq=max(known, mark),
         damaged_at=_last_write(database, found, now),
+        is_end_known=is_end_known,
     )
     return Sources(found, recovered, issued, found.head is not None and found.is_tail_known, read)
 
