@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seeded_bugs import SeededBug, read_bugs, seed
+import seeded_bugs
+from seeded_bugs import FAILED, PASSED, SeededBug, read_bugs, red_anyway, seed
 
 BUGS = read_bugs()
 
@@ -31,6 +32,22 @@ def test_a_process_runs_the_copy_with_the_bug(tmp_path: Path) -> None:
     assert Path(shown.stdout.strip()).is_relative_to(tmp_path)
     assert bug.new in (tmp_path / bug.file).read_text(encoding="utf-8")
     assert bug.problem(tmp_path) is not None
+
+
+@pytest.mark.parametrize(("second", "red"), [(PASSED, set[str]()), (FAILED, {"a.py::test_b[1]"})])
+def test_only_what_is_red_twice_without_a_bug_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: int, red: set[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def play(tests: list[str], environment: dict[str, str], log: Path) -> int:
+        asked.append(tests)
+        log.write_text("E  AssertionError\nFAILED a.py::test_b[1] - AssertionError\n1 failed, 1 passed in 0.1s\n")
+        return FAILED if len(asked) == 1 else second
+
+    monkeypatch.setattr(seeded_bugs, "run_tests", play)
+    assert red_anyway(["a.py::test_b[1]", "a.py::test_c"], {}, tmp_path / "log") == red
+    assert asked == [["a.py::test_b[1]", "a.py::test_c"], ["a.py::test_b[1]"]]
 
 
 def test_an_entry_that_fits_no_more_says_why(tmp_path: Path) -> None:
