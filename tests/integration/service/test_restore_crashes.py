@@ -13,9 +13,9 @@ from crashpoints.runner import Call, CrashRunner, Mode, Outcome, build_shim
 from knowledgebeast_service.maintenance.restore.classify import classify
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.database import Database
-from restore_world import NAME, Key, RestoreWorld, contents, flip_pages, pages_of
+from restore_world import NAME, Key, RestoreWorld, contents, flip_pages, pages_of, run_restore
 
-ATTEMPT = "a1"
+ATTEMPT, EARLIER = "a1", "earlier"
 PAIRS = int(os.environ.get("RESTORE_CRASH_PAIRS", "12"))  # kills of which the recovery is killed, too
 
 
@@ -80,7 +80,8 @@ class Case:
         assert contents(self.database, read_only=True) == self.expected
         report = classify(self.database)
         assert report.finding.is_good, report
-        assert [one.name for one in (self.folder / "quarantine").iterdir()] == [ATTEMPT]
+        expected = [ATTEMPT, EARLIER] if self.name == "put_back" else [ATTEMPT]
+        assert sorted(one.name for one in (self.folder / "quarantine").iterdir()) == expected
         assert self.is_original(self.folder / "quarantine" / ATTEMPT)
         assert not (self.folder / "restore.json").exists()
         assert not (self.folder / "restore-scratch").exists()
@@ -96,12 +97,12 @@ def killed_run(data: Path) -> dict[str, bytes]:
     return {name: (data / name).read_bytes() for name in (NAME, f"{NAME}-wal") if (data / name).exists()}
 
 
-@pytest.fixture(scope="module", params=["restore", "reindex"])
+@pytest.fixture(scope="module", params=["restore", "reindex", "put_back"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, runner: CrashRunner) -> Case:
     folder = tmp_path_factory.mktemp(request.param)
     world = RestoreWorld(folder)
     world.fill(12, words=20)
-    if request.param == "restore":
+    if request.param != "reindex":
         world.backup()
         world.put("d1", "a newer text, which was shipped")
         world.ship()
@@ -110,10 +111,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     world.close()
     if request.param == "restore":
         damage_restore(template)
-    else:
+    elif request.param == "reindex":
         damage_index(template)
+    else:  # a whole database that went back to its backup by mistake
+        assert run_restore(template, world.backups, EARLIER, backup="latest", only_backup=True).ok
     data = folder / "work"
-    arguments = [str(data), ATTEMPT] if request.param == "reindex" else [str(data), str(world.backups), ATTEMPT]
+    source = {"restore": [str(world.backups)], "reindex": [], "put_back": [EARLIER]}[request.param]
+    arguments = [str(data), *source, ATTEMPT]
 
     def run(mode: Mode, at: int) -> Outcome:
         return runner.run(f"restore_targets:run_{request.param}", arguments, data, mode=mode, at=at)

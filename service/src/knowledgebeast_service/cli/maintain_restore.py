@@ -1,4 +1,4 @@
-"""`knowledgebeast maintain reindex | restore | salvage | merge | assess-loss`: bring a damaged database back."""
+"""`knowledgebeast maintain reindex | restore | put-back | salvage | merge | assess-loss`: bring a database back."""
 
 import json
 import time
@@ -14,6 +14,8 @@ from knowledgebeast_service.cli.maintain_collections import maintain
 from knowledgebeast_service.maintenance.restore.base import with_base
 from knowledgebeast_service.maintenance.restore.by_hand import assess_loss as run_assess_loss
 from knowledgebeast_service.maintenance.restore.by_hand import merge_recovery, write_salvage
+from knowledgebeast_service.maintenance.restore.put_back import TASK as PUT_BACK
+from knowledgebeast_service.maintenance.restore.put_back import put_back as run_put_back
 from knowledgebeast_service.maintenance.restore.reindex import TASK as REINDEX
 from knowledgebeast_service.maintenance.restore.reindex import reindex as run_reindex
 from knowledgebeast_service.maintenance.restore.restore import TASK as RESTORE
@@ -88,6 +90,35 @@ def restore(
         return with_base(run_restore(database, backups, wanted, progress), database, own, progress)
 
     report(data_dir, RESTORE, attempt_id, run, only_success=True)
+
+
+@maintain.command(
+    name=PUT_BACK,
+    help="Take a repair back: the database that it put into quarantine takes its place again, if it is whole, and the "
+    "present one goes to quarantine. Backs the result up at once. Needs every service stopped; can be killed at any "
+    "time and run again under its id.\n\n"
+    "Example: knowledgebeast maintain put-back --of fix-1 --attempt-id undo-1",
+)
+def put_back(
+    attempt_id: AttemptId,
+    of: Annotated[str, typer.Option(help="The attempt that put it there: a folder in quarantine.")],
+    data_dir: DataDir = Path("data"),
+    backup_dir: BackupDir = None,
+    approve_loss: Annotated[
+        bool, typer.Option("--approve-loss", help="Go on where documents were written since the repair.")
+    ] = False,
+    lock_wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for others to end.")] = 30,
+) -> None:
+    progress = Talk(PUT_BACK)
+    database, backups = data_dir / "knowledgebeast.db", backup_folder(data_dir, backup_dir)
+
+    def run() -> TaskResult:
+        done = run_put_back(
+            database, of, attempt_id, progress, approve_loss=approve_loss, lock_wait_seconds=lock_wait_seconds
+        )
+        return with_base(done, database, backups, progress)
+
+    report(data_dir, PUT_BACK, attempt_id, run, only_success=True)
 
 
 @maintain.command(
