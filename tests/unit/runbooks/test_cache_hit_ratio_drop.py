@@ -14,6 +14,7 @@ from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.decision import (
     Begin,
     Blocked,
+    Conclude,
     Decision,
     Escalate,
     Healthy,
@@ -212,6 +213,27 @@ def test_a_warming_that_has_only_been_written_down_is_carried_out() -> None:
     begun = step(cold)
     assert isinstance(begun, Begin)
     assert type(step(cold, begun.attempt, journal=Journal(attempts=(begun.attempt,)))) is Perform
+
+
+STOPPED = TaskReport(ok=False, message="stopped after 605 queries", figures={"asked": 605, "already_cached": 90})
+WARMINGS: dict[str, tuple[Facts, TaskReport, str | None]] = {
+    "one_that_stopped_and_helped": (cached_facts(query=GOOD), STOPPED, "Successful"),
+    "one_that_stopped_and_may_help_yet": (cached_facts(query=COLD), STOPPED, None),
+    "one_that_reached_nobody": (cached_facts(query=GOOD), TaskReport(ok=False, figures={"asked": 0}), "Failed"),
+    "one_that_was_refused": (
+        cached_facts(query=GOOD), STOPPED.model_copy(update={"refused": True}), "Blocked"),
+    "one_that_never_spoke": (cached_facts(query=GOOD), TaskReport(ok=False, has_result=False), "Failed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("snapshot", "report", "outcome"), WARMINGS.values(), ids=WARMINGS.keys())
+def test_a_warming_that_stops_for_the_users_sake_is_judged_by_what_it_brought(
+    snapshot: Facts, report: TaskReport, outcome: str | None
+) -> None:
+    begun = tried("WarmCaches", LARGER_QUERY_CACHE, 0.1)
+    action = RunTask(target=Target(kind="PersistentVolumeClaim", name="demo-database", uid="uid-claim"), task="warm")
+    decision = step(snapshot, begun.model_copy(update={"action": action, "report": report}))
+    assert (decision.attempt.outcome if isinstance(decision, Conclude) else None) == outcome, decision
 
 
 def test_thresholds_are_fields_of_the_object() -> None:

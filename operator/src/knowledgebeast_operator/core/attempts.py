@@ -200,7 +200,7 @@ def _send(situation: Situation, option: Option, attempt: Attempt, detected: Dete
 
 def _judge(situation: Situation, option: Option, attempt: Attempt) -> Decision:
     limits = situation.limits
-    if attempt.report is not None and not (attempt.report.ok and option.is_remedy):
+    if attempt.report is not None and not _may_have_helped(option, attempt.report):
         return _conclude(situation, attempt, _reported(option, attempt.report), attempt.report.message)
     until = settled_at(attempt, limits)
     if situation.now < until:
@@ -215,6 +215,12 @@ def _judge(situation: Situation, option: Option, attempt: Attempt) -> Decision:
     if outcome is Outcome.FAILED and attempt.inverse is not None:
         return Revert(_judged(situation, attempt, verdict.message))
     return _conclude(situation, attempt, outcome, verdict.message)
+
+
+def _may_have_helped(option: Option, report: TaskReport) -> bool:
+    """Whether the signals have to say what came of a task, and not its own words alone."""
+    is_partly_done = option.has_done_some is not None and not report.refused and option.has_done_some(report)
+    return option.is_remedy and (report.ok or is_partly_done)
 
 
 def _reported(option: Option, report: TaskReport) -> Outcome:

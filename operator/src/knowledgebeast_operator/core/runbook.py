@@ -19,6 +19,7 @@ from knowledgebeast_operator.core.ledger import (
     Journal,
     Severity,
     Sli,
+    TaskReport,
 )
 from knowledgebeast_operator.core.overlays import FieldOverlay
 from knowledgebeast_operator.custom_resource import Mode as Mode
@@ -163,6 +164,8 @@ class Option:
     is_remedy: bool = True  # False: it only finds out more, so that another option can be chosen
     by_hand: "Callable[[Facts, Mapping[str, str]], Applicable | NotApplicable] | None" = None
     """What it does when a person asks for it with these parameters; None when nobody can."""
+    has_done_some: "Callable[[TaskReport], bool] | None" = None
+    """Whether a task that ended before its time has done a part that helps too, so that its effect is judged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

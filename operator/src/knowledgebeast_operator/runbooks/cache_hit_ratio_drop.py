@@ -36,7 +36,7 @@ from knowledgebeast_operator.core.cache_sizes import EMBEDDING, FIELDS, QUERY, e
 from knowledgebeast_operator.core.cache_views import CacheView, busiest, last_start, view
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
 from knowledgebeast_operator.core.integrity import database_task, tasks_since
-from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Severity, Sli
+from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Severity, Sli, TaskReport
 from knowledgebeast_operator.core.memory_views import pods_memory
 from knowledgebeast_operator.core.regression import worsened
 from knowledgebeast_operator.core.runbook import (
@@ -132,6 +132,11 @@ def consider_warming(facts: Facts, detected: Detected, journal: Journal, limits:
     if busy > limits.threshold("busyCpu"):
         return Pause("Busy", f"Not warming: the busiest pod uses {busy:.0%} of its CPU limit.", _soon(facts))
     return database_task(facts, RunTask, WARM, warming(facts.subject.name, WARMED_QUERIES))
+
+
+def has_asked(report: TaskReport) -> bool:
+    """A warming that stops for the users' sake keeps what it has brought into the caches until then."""
+    return report.figures.get("asked", 0) > report.figures.get("already_cached", 0)
 
 
 def consider_embeddings_only(facts: Facts, detected: Detected, journal: Journal, limits: Limits) -> Consideration:
@@ -307,7 +312,14 @@ RUNBOOK: Final = Runbook(
     options=(
         Option(code="7A", name="EnlargeCaches", consider=consider_enlarging, verify=verify, is_disruptive=False),
         Option(code="7B", name="NormaliseKeys", consider=consider_keys, verify=verify, is_disruptive=False),
-        Option(code="7C", name="WarmCaches", consider=consider_warming, verify=verify, is_disruptive=False),
+        Option(
+            code="7C",
+            name="WarmCaches",
+            consider=consider_warming,
+            verify=verify,
+            is_disruptive=False,
+            has_done_some=has_asked,
+        ),
         Option(
             code="7D", name="EmbeddingCacheOnly", consider=consider_embeddings_only, verify=verify, is_disruptive=False
         ),
