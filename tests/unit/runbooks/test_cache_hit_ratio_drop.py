@@ -24,7 +24,7 @@ from knowledgebeast_operator.core.decision import (
     Wait,
 )
 from knowledgebeast_operator.core.facts import Facts, Known
-from knowledgebeast_operator.core.ledger import Attempt, Journal, Sli, TaskReport
+from knowledgebeast_operator.core.ledger import Attempt, Journal, Outcome, Sli, TaskReport
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays, put
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.runbook import Effect
@@ -206,6 +206,27 @@ def warmed(ago: float) -> Journal:
 @pytest.mark.parametrize(("ago", "expected"), [(9, "NoOptionApplicable"), (11, "WarmCaches")])
 def test_caches_are_warmed_once_for_a_restart(ago: float, expected: str) -> None:
     assert said(step(cached_facts(query=COLD, service_pods=RESTARTED), journal=warmed(ago))) == expected
+
+
+@pytest.mark.parametrize(
+    ("began", "acted", "outcome", "restarted", "expected"),
+    [
+        (9, 8, Outcome.SUCCESSFUL, 10, "WarmedLately"),
+        (29, 28, Outcome.SUCCESSFUL, 40, "WarmedLately"),
+        (35, 29, Outcome.SUCCESSFUL, 40, "WarmedLately"),
+        (35, 31, Outcome.SUCCESSFUL, 40, "NoOptionApplicable"),
+        (9, 8, Outcome.SUCCESSFUL, 5, "WarmCaches"),
+        (9, 8, Outcome.FAILED, 10, "NoOptionApplicable"),
+    ],
+)
+def test_nobody_is_called_for_misses_from_before_a_warming_that_helped(
+    began: float, acted: float, outcome: Outcome, restarted: float, expected: str
+) -> None:
+    """The window is half an hour; the restart may be out of it already, and a later one is another reason to warm."""
+    [done] = warmed(began).attempts
+    journal = Journal(attempts=(done.model_copy(update={"outcome": outcome, "acted": minutes_ago(acted)}),))
+    pods = Known((pod("demo-a", "uid-a", container=container(started_at=minutes_ago(restarted))),), NOW)
+    assert said(step(cached_facts(query=COLD, service_pods=pods), journal=journal)) == expected
 
 
 def test_a_warming_that_has_only_been_written_down_is_carried_out() -> None:

@@ -26,7 +26,7 @@ Escalate
     caches.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.actions import RunTask, SetFields
@@ -36,7 +36,7 @@ from knowledgebeast_operator.core.cache_sizes import EMBEDDING, FIELDS, QUERY, e
 from knowledgebeast_operator.core.cache_views import CacheView, busiest, last_start, view
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
 from knowledgebeast_operator.core.integrity import database_task, tasks_since
-from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Severity, Sli, TaskReport
+from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Outcome, Severity, Sli, TaskReport
 from knowledgebeast_operator.core.memory_views import pods_memory
 from knowledgebeast_operator.core.regression import worsened
 from knowledgebeast_operator.core.runbook import (
@@ -118,6 +118,9 @@ def consider_warming(facts: Facts, detected: Detected, journal: Journal, limits:
         return _later(seen, facts)
     since = facts.now - limits.window
     started = last_start(facts, since)
+    lately = _warmed_lately(journal, started, facts, limits)
+    if lately is not None:
+        return lately
     if started is None and not seen.index_changes:
         return NotApplicable(
             "NothingEmptied", "No pod has started and no index has changed, so the caches are not cold."
@@ -186,6 +189,16 @@ def indicators(facts: Facts) -> tuple[Sli, ...]:
     if isinstance(facts.error_ratio, Known):
         measured.append(("error_ratio", facts.error_ratio.value))
     return tuple(Sli(name=name, value=value, unit="ratio") for name, value in measured if value is not None)
+
+
+def _warmed_lately(journal: Journal, started: datetime | None, facts: Facts, limits: Limits) -> Pause | None:
+    """The ratio is one of the whole window: until that is past, it holds misses from before a warming that helped."""
+    done = tasks_since(journal, WARM, started or facts.now - 2 * limits.window)
+    left = [one.acted + limits.window - facts.now for one in done if one.acted and one.outcome is Outcome.SUCCESSFUL]
+    if not left or left[-1] <= timedelta(0):
+        return None
+    message = "The caches have been warmed, and the ratio still counts misses from before."
+    return Pause("WarmedLately", message, left[-1])
 
 
 def _is_low(which: str, seen: CacheView, limits: Limits) -> bool:
