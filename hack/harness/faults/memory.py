@@ -1,7 +1,4 @@
-"""Memory that fills up in the service's own process: full caches, and an agent that somebody has loaded into it.
-
-Agents for traces and metrics come into a Python process just so: a `sitecustomize` on the PYTHONPATH of the pod.
-"""
+"""Memory that fills up in the service's own process: full caches, and an agent that somebody has loaded into it."""
 
 import contextlib
 import re
@@ -12,8 +9,9 @@ from typing import Final
 
 from harness.corpus import load_corpus
 from harness.errors import NotMetError
+from harness.faults.in_process import WRITE_FILE, loaded
 from harness.library import Library
-from harness.objects import Deployment, Pod
+from harness.objects import Pod
 from harness.service import ServiceClient
 from harness.wait import wait_for
 
@@ -21,7 +19,6 @@ MIB: Final = 1024**2
 ARCHIVE: Final = "archive"
 PAGES: Final = 4  # of metadata that each document carries, 4,000 characters each
 MOST_SEARCHES: Final = 5000
-ROLLED_OUT_SECONDS: Final = 180
 
 _AGENT = """
 import fcntl, pathlib, threading, time
@@ -51,18 +48,6 @@ def collect():
 
 if b"serve" in pathlib.Path("/proc/self/cmdline").read_bytes().split(b"\\0"):
     threading.Thread(target=collect, daemon=True).start()
-"""
-
-_WRITE = """
-import pathlib, sys
-path = pathlib.Path(sys.argv[1])
-path.parent.mkdir(exist_ok=True)
-path.write_text(sys.argv[2])
-"""
-
-_REMOVE_AGENT = """
-import shutil
-shutil.rmtree("/data/agent", ignore_errors=True)
 """
 
 _ANONYMOUS = re.compile(r"^kb_memory_anon_bytes(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
@@ -99,40 +84,26 @@ class Memory:
     @contextlib.contextmanager
     def agent(self) -> Generator["Memory"]:
         """An agent is loaded into every service pod, which does nothing yet."""
-        self._python(_WRITE, "/data/agent/sitecustomize.py", _AGENT)
-        before = {pod.uid for pod in self.library.service_pods()}
-        path = {"name": "PYTHONPATH", "value": "/data/agent:/opt/knowledgebeast/app"}
-        self.library.patch({"spec": {"service": {"podTemplate": {"env": [path]}}}})
-        wait_for("pods with the agent", lambda: self._are_new(before), timeout=ROLLED_OUT_SECONDS,
-                 explain=self.library.explain)  # fmt: skip
-        try:
+        with loaded(self.library, _AGENT):
             yield self
-        finally:
-            self._python(_REMOVE_AGENT)
 
     @contextlib.contextmanager
     def agent_keeps(self, share: float = 0.93) -> Generator[None]:
         """In every pod it takes 8 MiB a second up to this share of the limit, and keeps it. In new pods it does not."""
         with self.agent():
             for pod in self._ready():
-                self._python(_WRITE, "/tmp/agent-keeps", str(int(share * self.limit_bytes)), pod=pod)
+                self._python(WRITE_FILE, "/tmp/agent-keeps", str(int(share * self.limit_bytes)), pod=pod)
             yield
 
     @contextlib.contextmanager
     def agent_needs(self, megabytes: int) -> Generator[None]:
         """In one pod at a time it needs so much, whatever the limit is, and in the next one when that pod is gone."""
         with self.agent():
-            self._python(_WRITE, "/data/agent/one-pod-keeps", str(megabytes * MIB))
+            self._python(WRITE_FILE, "/data/agent/one-pod-keeps", str(megabytes * MIB))
             yield
 
     def _ready(self) -> list[Pod]:
         return [pod for pod in self.library.service_pods() if pod.is_ready]
-
-    def _are_new(self, before: set[str]) -> bool:
-        library = self.library
-        deployment = library.cluster.api.get(Deployment, library.name, library.namespace)
-        pods = library.service_pods()
-        return deployment is not None and deployment.is_rolled_out and before.isdisjoint(pod.uid for pod in pods)
 
     def _anonymous(self) -> float:
         text = self.library.client.request("GET", "/metrics").raise_for_status().text
