@@ -3,8 +3,9 @@
 The API server drops fields that a schema does not have, without a word.
 """
 
+from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -39,9 +40,14 @@ CRDS = Path(__file__).parents[2] / "crds"
 Json = dict[str, object]
 
 
-def field(kind: str, path: str) -> Json:
+@lru_cache(maxsize=2)
+def schema(kind: str) -> Json:
     crd = yaml.safe_load((CRDS / f"{kind}.yaml").read_text())
-    found = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+
+def field(kind: str, path: str) -> Json:
+    found = cast("dict[str, Any]", schema(kind))
     for step in path.split("."):
         found = found["items"] if step == "[]" else found["properties"][step]
     return found

@@ -1,6 +1,7 @@
 """Habits that every schema keeps: everything is described, bounded, and refused with a sentence."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ CRDS = Path(__file__).parents[2] / "crds"
 Json = dict[str, object]
 
 
+@lru_cache(maxsize=3)
 def crd(kind: str) -> Json:
     return yaml.safe_load((CRDS / f"{kind}.yaml").read_text())
 
