@@ -10,11 +10,25 @@ import pytest
 
 from knowledgebeast_service.embedding import place
 from knowledgebeast_service.embedding.holders import LOCK_NAME, ModelHolders
-from knowledgebeast_service.embedding.manifest import load_verified_manifest
+from knowledgebeast_service.embedding.manifest import GRAPH_NAMES, MANIFEST_NAME, load_verified_manifest
 from knowledgebeast_service.embedding.place import folder_on_volume, name_of_model
 from knowledgebeast_service.maintenance.model import restore_model
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+GRAPH = GRAPH_NAMES["int8"]
+
+
+@pytest.fixture(scope="module")
+def model_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real model with its smaller graph alone: every copy and every proof of it costs a fifth."""
+    manifest = load_verified_manifest(model_dir)
+    files = {name: sha256 for name, sha256 in manifest.files.items() if name != manifest.graphs["fp32"]}
+    folder = tmp_path_factory.mktemp("model")
+    for name in files:
+        shutil.copy(model_dir / name, folder / name)
+    smaller = manifest.model_copy(update={"graphs": {"int8": GRAPH}, "files": files})
+    (folder / MANIFEST_NAME).write_text(smaller.model_dump_json())
+    return folder
 
 
 @pytest.fixture
@@ -39,9 +53,9 @@ def test_an_absent_model_is_filled_from_the_copy_and_then_used(root: Path, model
     folder = folder_on_volume(root, model_dir, MODEL)
     assert folder == root / load_verified_manifest(model_dir).model_hash
     assert load_verified_manifest(folder) == load_verified_manifest(model_dir)
-    written = (folder / "model.onnx").stat().st_mtime_ns
+    written = (folder / GRAPH).stat().st_mtime_ns
     assert folder_on_volume(root, model_dir, "all-MiniLM-L6-v2") == folder
-    assert (folder / "model.onnx").stat().st_mtime_ns == written
+    assert (folder / GRAPH).stat().st_mtime_ns == written
 
 
 def test_replicas_that_start_together_fill_it_once(
@@ -67,13 +81,13 @@ def test_replicas_that_start_together_fill_it_once(
 def test_what_a_crash_left_half_copied_is_not_taken_for_the_model(root: Path, model_dir: Path) -> None:
     model_hash = load_verified_manifest(model_dir).model_hash
     shutil.copytree(model_dir, root / f".{model_hash}.tmp")
-    (root / f".{model_hash}.tmp" / "model.onnx").write_bytes(b"half")
+    (root / f".{model_hash}.tmp" / GRAPH).write_bytes(b"half")
     folder = folder_on_volume(root, model_dir, MODEL)
     assert load_verified_manifest(folder)
     assert {one.name for one in root.iterdir()} == {model_hash, place.LOCK_NAME}
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+@pytest.mark.parametrize("name", [GRAPH, "manifest.json"])
 def test_a_damaged_folder_is_left_for_the_repair_and_not_passed_over(root: Path, model_dir: Path, name: str) -> None:
     folder = folder_on_volume(root, model_dir, MODEL)
     (folder / name).unlink()
@@ -119,7 +133,7 @@ def test_a_volume_that_cannot_take_it_leaves_the_copy_in_the_image(
 ) -> None:
     obstacle(monkeypatch, root)
     assert folder_on_volume(root, model_dir, MODEL) == model_dir
-    assert not list(root.glob("*/model.onnx"))
+    assert not list(root.glob(f"*/{GRAPH}"))
 
 
 def test_a_process_that_never_had_the_model_is_behind_while_another_has_it(tmp_path: Path) -> None:
