@@ -6,6 +6,8 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/knowledgebeast
 # The tools' folder comes last: what the machine has goes first.
 export PATH := $(PATH):$(CACHE)/tools/bin
+# Where the machine forbids bytecode, every start of Python would compile all packages again.
+unexport PYTHONDONTWRITEBYTECODE
 RUN := uv run --frozen --no-sync
 CLUSTER := python3 hack/local-cluster/cluster.py
 PYTEST := $(RUN) pytest
@@ -27,8 +29,8 @@ demo: setup-go ## from nothing to a healed incident, on screen (INCIDENT=chroma-
 .PHONY: test test-fast test-integration test-e2e test-seeded-bugs kill-campaign soak backup-soak
 test: lint test-fast test-integration test-e2e ## everything that CI runs, the real cluster included
 	@echo "make test: all of it passed"
-test-fast: setup ## unit and contract tests, two minutes
-	$(PYTEST) -q tests/unit tests/contract
+test-fast: setup ## unit and contract tests on all cores
+	$(PYTEST) -q -n logical --dist worksteal tests/unit tests/contract
 test-integration: setup model ## the service with a real Chroma, model, database and browser
 	@hack/setup.sh --with-browser
 	$(PYTEST) -q tests/integration
