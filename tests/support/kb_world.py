@@ -114,8 +114,8 @@ class World:
         breaker = tuple(self._breaker)
         canary = tuple(Sample(sample.at, 1.0 if sample.value == CLOSED else 0.0) for sample in breaker)
         degraded = tuple(Sample(sample.at, 0.0 if sample.value == CLOSED else 1.0) for sample in breaker)
-        snapshot = replace(
-            facts(now=self.now),
+        snapshot = facts(
+            now=self.now,
             chroma_pods=Known((self._chroma_pod(),), self.now),
             nodes=nodes(),
             canary_success_ratio=self._per_pod(canary),

@@ -66,6 +66,14 @@ def test_limits_are_the_runbooks_where_the_object_sets_none() -> None:
     assert policy().limits(RUNBOOK, SCRAPE) == RUNBOOK.limits
 
 
+def test_limits_are_worked_out_once_for_each_runbook_and_interval() -> None:
+    of = policy()
+    assert of.limits(RUNBOOK, SCRAPE) is of.limits(RUNBOOK, SCRAPE)
+    assert of.limits(RUNBOOK, minutes(1)).hold == minutes(3)
+    assert of.limits(replace(RUNBOOK, limits=replace(RUNBOOK.limits, max_attempts=1)), SCRAPE).max_attempts == 1
+    assert of.limits(RUNBOOK, SCRAPE) == RUNBOOK.limits
+
+
 def test_every_field_of_an_item_reaches_the_limits() -> None:
     limits = runbook_policy(
         mode="DryRun", maxAttempts=5, cooldown="6m", healthyPeriod="7m", window="8m", **{"for": "1m"}, settle="20s",

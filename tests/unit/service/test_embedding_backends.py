@@ -278,12 +278,18 @@ def say_another_dimension(folder: Path) -> None:
     ],
 )
 def test_a_failure_says_what_would_cure_it(
-    wanted: Wanted, copy: Path, damage: Callable[[Path], None] | None, changes: dict[str, str], cause: str
+    wanted: Wanted,
+    request: pytest.FixtureRequest,
+    damage: Callable[[Path], None] | None,
+    changes: dict[str, str],
+    cause: str,
 ) -> None:
     """Each cause is another option of incident 6."""
     if damage is not None:
+        copy: Path = request.getfixturevalue("copy")
         damage(copy)
-    assert failure_of(replace(wanted, model_dir=copy, **changes)) == cause
+        wanted = replace(wanted, model_dir=copy)
+    assert failure_of(replace(wanted, **changes)) == cause
 
 
 async def test_a_call_that_fails_is_told_from_a_model_that_is_away_until_one_succeeds(gpu: Fake) -> None:
