@@ -68,6 +68,7 @@ class Reconciler:
         executor = executor_of(shell.cluster, shell.leadership, self._overlays)
         self._remediator = Remediator(self._incidents, executor, shell.identity, shell.clock)
         self.status = StatusWriter(shell.cluster)
+        self._read: tuple[Json, KnowledgeBeast, Policy] | None = None
 
     async def tick(self, body: Json) -> bool:
         """One look at the object; says whether the next one should follow at once.
@@ -77,22 +78,36 @@ class Reconciler:
             ClaimLost: somebody else handles an Incident; this tick is over.
             OperatorError: something could not be asked or written; the next tick tries again.
         """
-        knowledgebeast, watched = KnowledgeBeast.parse(body), cast("Json", body.get("status") or {})
+        knowledgebeast, policy = self._parsed(body)
+        watched = cast("Json", body.get("status") or {})
         stored = await self._read_incidents(knowledgebeast)
         overlays = await self._settle_overlays(knowledgebeast, stored)
-        facts = await self._gather(knowledgebeast, stored, overlays, self.status.present(watched))
+        facts = await self._gather(knowledgebeast, policy, stored, overlays, self.status.present(watched))
         report = await self._operands.keep(knowledgebeast, overlays)
         records = records_about(stored, knowledgebeast.uid)
         journal = journal_of(self.status.present(watched), records, facts)
         facts = await with_network(self._shell.cluster, knowledgebeast, informed(facts, journal), records)
         scene = Scene(
-            knowledgebeast, facts, journal, tuple(stored), self._approvals(knowledgebeast), self._operands.effective
+            knowledgebeast,
+            policy,
+            facts,
+            journal,
+            tuple(stored),
+            self._approvals(knowledgebeast),
+            self._operands.effective,
         )
         steps = await self._remediator.take_turns(scene, self._shell.runbooks)
         dropped = await self._drop_overlays(scene, overlays)
         await self._record(scene, overlays, [*steps, dropped], report, watched)
         await self._forget_old_incidents(stored, facts.now)
         return any(step.is_eager for step in steps)
+
+    def _parsed(self, body: Json) -> tuple[KnowledgeBeast, Policy]:
+        """The same as at the last look while the watch has shown nothing else."""
+        if self._read is None or self._read[0] is not body:
+            knowledgebeast = KnowledgeBeast.parse(body)
+            self._read = body, knowledgebeast, Policy.of(knowledgebeast)
+        return self._read[1:]
 
     async def farewell(self, key: Key) -> None:
         """The object is being deleted and nobody will watch on: what is open of its Incidents is closed.
@@ -150,12 +165,16 @@ class Reconciler:
         return tuple(item.value for item in watched)
 
     async def _gather(
-        self, knowledgebeast: KnowledgeBeast, stored: Iterable[StoredIncident], overlays: Overlays, status: Json
+        self,
+        knowledgebeast: KnowledgeBeast,
+        policy: Policy,
+        stored: Iterable[StoredIncident],
+        overlays: Overlays,
+        status: Json,
     ) -> Facts:
         """The facts, with as much history as the runbooks look at."""
         target = self._shell.sources.targets.get(knowledgebeast.spec.prometheus.target)
         interval = target.scrape_interval if target else DEFAULT_SCRAPE_INTERVAL
-        policy = Policy.of(knowledgebeast)
         windows = {runbook.name: policy.limits(runbook, interval).window for runbook in self._shell.runbooks}
         return await gather(
             self._shell.sources,
@@ -176,7 +195,7 @@ class Reconciler:
         attempts = [attempt for turn in turns if turn.incident for attempt in turn.incident.attempts]
         overview = Overview(
             facts=facts,
-            policy=Policy.of(knowledgebeast),
+            policy=scene.policy,
             journal=merge(scene.journal, attempts, facts.now),
             operands=overview_of(knowledgebeast, overlays, report, live, self._operands.bootstrap),
             runbooks=self._shell.runbooks,

@@ -33,15 +33,12 @@ class Scene:
     """What all turns of a tick look at."""
 
     knowledgebeast: KnowledgeBeast
+    policy: Policy
     facts: Facts
     journal: Journal
     stored: tuple[StoredIncident, ...]
     approvals: tuple[Approval, ...]
     effective: Effective | None
-
-    @property
-    def policy(self) -> Policy:
-        return Policy.of(self.knowledgebeast)
 
     def after(self, step: "Step") -> "Scene":
         """With what this step has begun: the guards of the next one count it, and leave its target alone."""

@@ -8,6 +8,7 @@ from knowledgebeast_operator.actions.execute import executor_of
 from knowledgebeast_operator.cluster.kinds import INCIDENT
 from knowledgebeast_operator.core.decision import Begin, Wait
 from knowledgebeast_operator.core.ledger import Journal
+from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
 from knowledgebeast_operator.leadership import ClusterLease, Leadership
 from knowledgebeast_operator.record.incident_body import new_body, with_status
@@ -30,7 +31,7 @@ async def test_two_runbooks_do_not_begin_on_one_target_in_the_same_tick() -> Non
     bodies = [with_status(body, record) for body, record in zip(created, records, strict=True)]
     stored = incidents.read([cluster.put(INCIDENT, "ns", body) for body in bodies])
     seen = facts(chroma_up=False, chroma_pods=chroma(pod(is_ready=False)))
-    scene = Scene(OBJECT, seen, Journal(), stored, (), None)
+    scene = Scene(OBJECT, Policy.of(OBJECT), seen, Journal(), stored, (), None)
 
     steps = await remediator.take_turns(scene, (RUNBOOK, ANOTHER))
 

@@ -3,6 +3,7 @@
 import itertools
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from cronsim import CronSim, CronSimError
@@ -36,6 +37,7 @@ def checked(schedule: str) -> str:
     return schedule
 
 
+@lru_cache(maxsize=4096)
 def next_due(schedule: str, after: datetime, *, times: int = 1) -> datetime | None:
     """The time at which the schedule is due for the `times`-th time after a moment (UTC); None when it never is."""
     try:

@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 _DURATION: Final = re.compile(r"(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,5})s)?")
@@ -37,6 +38,7 @@ def format_duration(duration: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+@lru_cache(maxsize=1024)
 def parse_quantity(text: str) -> Decimal:
     """Reads a Kubernetes quantity: `10Gi` as bytes, `250m` as 0.25 cores.
 

@@ -9,6 +9,7 @@ goes into a query, so there is nothing to inject.
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from knowledgebeast_operator.core import latency_options, latency_views, load
@@ -55,8 +56,13 @@ class Query:
 
     def promql(self, window: timedelta) -> str:
         """The query for at least that last period; ranges of series are few, so that objects share their queries."""
-        fitting = next((known for known in HISTORIES if known >= window), window)
-        return self.template.format(range=_seconds(fitting), window=_seconds(window))
+        return _filled(self.template, window)
+
+
+@lru_cache(maxsize=1024)
+def _filled(template: str, window: timedelta) -> str:
+    fitting = next((known for known in HISTORIES if known >= window), window)
+    return template.format(range=_seconds(fitting), window=_seconds(window))
 
 
 def _seconds(period: timedelta) -> str:
