@@ -12,6 +12,7 @@ from typing import Final
 
 from harness.audit import AuditLog, now
 from harness.errors import NotMetError
+from harness.kinds import Attempt
 from harness.library import Library, MakeLibrary
 from harness.load.process import RunningLoad
 from harness.load.records import summarize
@@ -84,7 +85,7 @@ def run(
     return Result(
         scenario=name,
         title=scenario.title,
-        chosen=tuple(f"{one.option} ({one.outcome})" for one in attempts),
+        chosen=tuple(f"{one.option} ({_outcome(one)})" for one in attempts),
         detected=_after(incident.status.opened_at if incident else None, injected_at),
         mitigated=_after(mitigated_at(attempts), injected_at),
         closed=_after(closed_at(scenario, incidents), injected_at),
@@ -131,6 +132,10 @@ def _keep_silent(library: Library, scenario: Scenario, seconds: float) -> None:
         return is_same and all(one.is_resolved for one in found)
 
     stays("nothing more happens", is_silent, seconds=seconds, interval=1)
+
+
+def _outcome(attempt: Attempt) -> str:
+    return attempt.outcome or ("under way" if attempt.acted or attempt.begun else "not begun")
 
 
 def _after(moment: datetime | None, injected_at: float) -> float | None:

@@ -1,6 +1,7 @@
 """A Chroma that answers, and slowly: its process is stopped and continued all the time, as by a starved machine."""
 
 import contextlib
+import threading
 from collections.abc import Generator
 
 from harness.errors import CommandError
@@ -50,11 +51,39 @@ def slowed(library: Library, *, stopped: float = 0.7, running: float = 0.15) -> 
 
     Gives the pod that was there.
     """
-    chroma, kubectl = library.chroma, library.cluster.kubectl
-    pod = chroma.ready_pod()
-    kubectl.python(pod.name, library.namespace, _BRAKE, str(stopped), str(running), container=CONTAINER)
+    pod = library.chroma.ready_pod()
+    _in_chroma(library, _BRAKE, str(stopped), str(running))
     try:
         yield pod
     finally:
         with contextlib.suppress(CommandError):  # the pod with the brake in it is gone
-            kubectl.python(pod.name, library.namespace, _RELEASE, container=CONTAINER)
+            _in_chroma(library, _RELEASE)
+
+
+@contextlib.contextmanager
+def always_slowed(library: Library, *, stopped: float = 0.7, running: float = 0.15) -> Generator[None]:
+    """The same for every pod of Chroma that there is while the block runs, as on a disk that is too slow."""
+    is_over = threading.Event()
+
+    def brake_each() -> None:
+        braked = ""
+        while not is_over.wait(1):
+            pod = library.chroma.pod()
+            if pod is not None and pod.is_ready and pod.uid != braked:
+                with contextlib.suppress(CommandError):  # it goes just now
+                    _in_chroma(library, _BRAKE, str(stopped), str(running))
+                    braked = pod.uid
+
+    thread = threading.Thread(target=brake_each, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(60)
+        with contextlib.suppress(CommandError):
+            _in_chroma(library, _RELEASE)
+
+
+def _in_chroma(library: Library, code: str, *arguments: str) -> None:
+    library.cluster.kubectl.python(library.chroma.pod_name, library.namespace, code, *arguments, container=CONTAINER)
