@@ -128,6 +128,9 @@ def test_after_a_power_cut_it_is_not_below_any_committed_number(tmp_path: Path, 
         on_disk.append(mark_path(path).read_bytes())
         connections[writer].execute("ROLLBACK" if with_rollback else "COMMIT")
         committed = head(connections[0])
+        if chosen.random() < 0.2:  # one of them ends, and opens it again
+            marks[writer].settle()
+            on_disk.append(mark_path(path).read_bytes())
         left = tmp_path / "left.db"
         mark_path(left).write_bytes(chosen.choice(on_disk))
         with pytest.MonkeyPatch.context() as patch:
@@ -135,6 +138,30 @@ def test_after_a_power_cut_it_is_not_below_any_committed_number(tmp_path: Path, 
             after = highest_given(left, database_id(connections[0]))
         assert after is not None
         assert committed <= after <= committed + 3 * STEP
+
+
+def test_after_an_orderly_end_it_is_exact_on_another_device_too(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that is mounted again may come up as another device, and a damaged database says nothing."""
+    write(database, "a")
+    newest, own = database.read_now(head), identity(database)
+    other_boot = tmp_path / "boot_id"
+    other_boot.write_text("other\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(head_mark, "BOOT", other_boot)
+        assert highest_given(database.path, own) == newest + STEP, "reserved at the first change"
+
+    def damaged(_connection: Connection) -> int:
+        raise AssertionError("the database is read")
+
+    monkeypatch.setattr(head_mark, "head", damaged)
+    database.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(head_mark, "BOOT", other_boot)
+        assert highest_given(database.path, own) == newest
+    monkeypatch.undo()
+    database.open()
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 512, b"00000000 {}\n", b"no mark at all"])

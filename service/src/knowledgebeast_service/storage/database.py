@@ -119,6 +119,7 @@ class Database:
         self._readers.shutdown()
         for connection in self._connections:
             connection.close()  # of a file that was moved away SQLite leaves the -wal alone, which has its old name
+        self._settle_mark()
         self._mark.close()
         self._write_lock.close()
         self._volume_lock.release()
@@ -188,6 +189,13 @@ class Database:
         """
         self._require_open()
         return Connection(self.path, read_only=True)
+
+    def _settle_mark(self) -> None:
+        try:
+            with self._write_lock.hold(self._deadline_seconds):
+                self._mark.settle()
+        except (OSError, DatabaseBusyError) as error:
+            log.warning("the mark of the highest number stays ahead of it: %s", error)
 
     def _mark_head(self) -> None:
         try:

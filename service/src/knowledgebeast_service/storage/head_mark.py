@@ -9,7 +9,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -57,15 +57,27 @@ class HeadMark:
             reserved = before.reserved
             last = max(last, before.last) if before.kernel == self._kernel else last
         is_ahead = last <= reserved
-        mark = Mark(self._database_id, last, reserved if is_ahead else last + STEP, self._kernel)
-        content = _encoded(mark)
-        if os.pwrite(self._file, content, 0) != len(content):
-            raise OSError(f"the mark of change {last} was not written whole")
+        self._put(Mark(self._database_id, last, reserved if is_ahead else last + STEP, self._kernel))
         if not is_ahead:
+            self._sync(self._file)
+
+    def settle(self) -> None:
+        """Nothing more is committed by this process: let what is synced say no more than what was given.
+
+        Asks the file alone, for the database may be damaged.
+        """
+        mark = _decoded(os.pread(self._file, SIZE, 0))
+        if mark is not None and mark.database_id == self._database_id and mark.kernel == self._kernel:
+            self._put(replace(mark, reserved=mark.last))
             self._sync(self._file)
 
     def close(self) -> None:
         os.close(self._file)
+
+    def _put(self, mark: Mark) -> None:
+        content = _encoded(mark)
+        if os.pwrite(self._file, content, 0) != len(content):
+            raise OSError(f"the mark of change {mark.last} was not written whole")
 
 
 def mark_path(database: Path) -> Path:
