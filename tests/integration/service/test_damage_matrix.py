@@ -12,6 +12,7 @@ from knowledgebeast_service.maintenance.check import check
 from knowledgebeast_service.maintenance.restore.classify import classify
 from knowledgebeast_service.maintenance.restore.reindex import reindex
 from knowledgebeast_service.storage.connection import Connection
+from knowledgebeast_service.storage.head_mark import mark_path
 from restore_world import NAME, RestoreWorld, checkpoint, contents, flip_pages, pages_of, run_restore, schema_names
 
 
@@ -154,10 +155,15 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
+@pytest.mark.parametrize("has_mark", [True, False])
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_is_named_and_restored_within_the_stated_loss(world: RestoreWorld, data: Path, kind: str) -> None:
+def test_is_named_and_restored_within_the_stated_loss(
+    world: RestoreWorld, data: Path, kind: str, has_mark: bool
+) -> None:
     damage, inflict = DAMAGES[kind]
     inflict(data)
+    if not has_mark:  # as on a volume that no release with a mark has had
+        mark_path(data / NAME).unlink()
     found = check(data / NAME, "c1", world.backups)
     assert not found.ok
     assert found.measured["damage"] == damage, found
@@ -169,6 +175,7 @@ def test_is_named_and_restored_within_the_stated_loss(world: RestoreWorld, data:
     loss = cast("dict[str, object]", result.measured["loss"])
     upper = cast("int | None", loss["documents_upper"])
     assert cast("int", loss["documents_lower"]) <= len(lost)
+    assert upper is not None or not has_mark
     assert upper is None or len(lost) <= upper
     assert lost <= {("p", "late")}, "what was backed up or shipped is there"
     assert restored["p", "d50"] == world.acknowledged["p", "d50"]
