@@ -68,7 +68,7 @@ bench-retrieval: setup model ## keyword search against rank-bm25, restart, rebui
 bench-service: setup model ## latency and throughput of queries, against embedding + Chroma alone
 	$(RUN) python benchmarks/service.py
 bench-operator: setup-go ## CPU and writes of one operator with 200 objects in which nothing happens
-	$(RUN) python benchmarks/operator_scale.py
+	PYTHONPATH=hack:hack/local-cluster:tests/support $(RUN) python benchmarks/operator_scale.py
 bench-faults: setup-go images ## real faults on a real cluster: right option, times, wrong actions (SCENARIO=names, RECORD=1)
 	@$(RUN) python benchmarks/faults.py $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RECORD),--record)
 
