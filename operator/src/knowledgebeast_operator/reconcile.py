@@ -3,10 +3,11 @@
 Level-based: every tick starts from what is, whatever was seen before; a tick that fails is made up for by the next.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Final, cast
 
 from knowledgebeast_operator.actions.apply import Applier, Report
 from knowledgebeast_operator.actions.execute import executor_of
@@ -37,6 +38,10 @@ from knowledgebeast_operator.remediation import Remediator, Scene, Step
 from knowledgebeast_operator.signals.gather import DEFAULT_SCRAPE_INTERVAL, Sources, gather
 from knowledgebeast_operator.signals.network import with_network
 
+APPLIED_AT_ONCE: Final = 8
+"""Objects whose operands are written at the same time. Two hundred new ones would else keep the event loop, which also
+renews the Lease, busy for longer than the Lease lasts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shell:
@@ -53,6 +58,7 @@ class Shell:
     incidents_kept: int
     incidents_max_age: timedelta
     clock: Callable[[], datetime]
+    applying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(APPLIED_AT_ONCE))
 
 
 class Reconciler:
@@ -83,7 +89,8 @@ class Reconciler:
         stored = await self._read_incidents(knowledgebeast)
         overlays = await self._settle_overlays(knowledgebeast, stored)
         facts = await self._gather(knowledgebeast, policy, stored, overlays, self.status.present(watched))
-        report = await self._operands.keep(knowledgebeast, overlays)
+        async with self._shell.applying:
+            report = await self._operands.keep(knowledgebeast, overlays)
         records = records_about(stored, knowledgebeast.uid)
         journal = journal_of(self.status.present(watched), records, facts)
         facts = await with_network(self._shell.cluster, knowledgebeast, informed(facts, journal), records)

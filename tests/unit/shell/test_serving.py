@@ -21,7 +21,7 @@ from knowledgebeast_operator.core.ledger import IncidentRecord, Severity
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
 from knowledgebeast_operator.errors import ClusterUnreachable, Conflict
 from knowledgebeast_operator.leadership import ClusterLease, Leadership
-from knowledgebeast_operator.reconcile import Shell
+from knowledgebeast_operator.reconcile import APPLIED_AT_ONCE, Shell
 from knowledgebeast_operator.record.events import EventRecorder
 from knowledgebeast_operator.record.incident_body import new_body, record_of, with_status
 from knowledgebeast_operator.record.metrics import ObjectGauges
@@ -108,14 +108,18 @@ class Scene:
     async def serve_until(self, probe: Callable[[], bool], *, interval_seconds: float = 0.01) -> None:
         task = asyncio.create_task(self.loop(interval_seconds).serve(KEY, "kb"))
         try:
-            async with asyncio.timeout(5):
-                while True:
-                    if probe():
-                        break
-                    await asyncio.sleep(0.01)
+            await until(probe, seconds=5)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(probe: Callable[[], bool], *, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            if probe():
+                break
+            await asyncio.sleep(0.01)
 
 
 def errors() -> float:
@@ -129,6 +133,41 @@ async def test_a_good_object_gets_its_operands_and_every_condition() -> None:
     assert {"Deployment", "StatefulSet", "PersistentVolumeClaim"} <= set(scene.cluster.applied)
     assert scene.cluster.condition("SignalsAvailable").startswith("False/")
     assert scene.cluster.condition("OperandsApplied") == "True/Applied"
+
+
+@dataclass
+class SlowCluster(ServingCluster):
+    """Notes how many objects had their operands written at the same time."""
+
+    under_way: set[str] = field(default_factory=set[str])
+    most: int = 0
+
+    async def apply(self, kind: Kind, namespace: str, body: Json) -> Json:
+        metadata = cast("Mapping[str, Mapping[str, str]]", body["metadata"])
+        name = metadata["labels"]["app.kubernetes.io/instance"]
+        self.under_way.add(name)
+        self.most = max(self.most, len(self.under_way))
+        await asyncio.sleep(0.001)
+        self.under_way.discard(name)
+        return await super().apply(kind, namespace, body)
+
+
+async def test_many_new_objects_are_applied_a_few_at_a_time() -> None:
+    """All at once they would keep the event loop from renewing the Lease."""
+    scene = Scene(SlowCluster())
+    uids = {("ns", f"demo-{number}"): f"uid-of-{number}" for number in range(3 * APPLIED_AT_ONCE)}
+    for (namespace, name), uid in uids.items():
+        new = {"metadata": {"name": name, "namespace": namespace}, "spec": {}}
+        body = scene.cluster.put(KNOWLEDGE_BEAST, namespace, new, uid)
+        scene.objects[namespace, name] = [Watched(KNOWLEDGE_BEAST, Meta.model_validate(body["metadata"]), body)]
+    loop = scene.loop()
+    serving = [asyncio.create_task(loop.serve(key, uid)) for key, uid in uids.items()]
+    await until(lambda: scene.cluster.applied.count("Deployment") >= len(uids), seconds=20)
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+    assert isinstance(scene.cluster, SlowCluster)
+    assert scene.cluster.most == APPLIED_AT_ONCE
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ClusterUnreachable("down")])
