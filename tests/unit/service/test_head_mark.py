@@ -164,6 +164,25 @@ def test_after_an_orderly_end_it_is_exact_on_another_device_too(
     database.open()
 
 
+def test_a_full_disk_keeps_nobody_from_reading(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A release that knows of no mark yet may meet a full volume at its first start."""
+    write(database, "a")
+    database.close()
+    mark_path(database.path).unlink()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        database.open()
+        assert database.read_now(head) > 0
+        with pytest.raises(DatabaseError):
+            write(database, "b")
+    write(database, "b")
+    assert given(database) == database.read_now(head)
+
+
 @pytest.mark.parametrize("damage", [b"", b"\0" * 512, b"00000000 {}\n", b"no mark at all"])
 def test_a_damaged_mark_says_nothing_and_is_made_anew(database: Database, damage: bytes) -> None:
     write(database, "a")

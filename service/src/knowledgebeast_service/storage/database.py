@@ -99,7 +99,10 @@ class Database:
         migrate(self._writing)
         record_database(self.path.parent)
         self._mark = HeadMark(self.path, self._writing)
-        self._mark.write()
+        try:
+            self._mark.write()
+        except OSError as error:  # a full disk: it can be read from, and what is written tries again
+            log.warning("the mark of the highest number cannot be written yet: %s", error)
         self._write_lock = write_lock
         self._connections.append(self._writing)
         self.schema_version = schema_version(self._writing)
