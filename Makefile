@@ -11,6 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 RUN := uv run --frozen --no-sync
 CLUSTER := python3 hack/local-cluster/cluster.py
 PYTEST := $(RUN) pytest
+# One more than there are cores: some tests wait, and leave theirs idle.
+FAST_WORKERS = $(shell python3 -c 'import os; print(os.cpu_count() + 1)')
 
 .PHONY: help
 help: ## this list
@@ -30,7 +32,7 @@ demo: setup-go ## from nothing to a healed incident, on screen (INCIDENT=chroma-
 test: lint test-fast test-integration test-e2e ## everything that CI runs, the real cluster included
 	@echo "make test: all of it passed"
 test-fast: setup ## unit and contract tests on all cores
-	$(PYTEST) -q -n logical --dist worksteal tests/unit tests/contract
+	$(PYTEST) -q -n $(FAST_WORKERS) --dist worksteal tests/unit tests/contract
 test-integration: setup model ## the service with a real Chroma, model, database and browser
 	@hack/setup.sh --with-browser
 	$(PYTEST) -q tests/integration
