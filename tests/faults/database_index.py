@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Generator
 
 from harness.errors import NotMetError
-from harness.faults.database import Database
+from harness.faults.database import BRISK, Database
 from harness.library import Library
 from harness.scenario import End, Scenario
 from harness.wait import wait_for
@@ -36,18 +36,7 @@ SCENARIO = Scenario(
     right=(("CheckIntegrity", "Diagnosed"), ("ReindexDatabase", "Successful")),
     spec={
         "service": {"replicas": 2},
-        "remediation": {
-            "runbooks": [
-                {
-                    "name": "DatabaseCorruption",
-                    "window": "30s",
-                    "for": "6s",
-                    "settle": "5s",
-                    "healthyPeriod": "15s",
-                    "verifyTimeout": "3m",
-                }
-            ]
-        },
+        "remediation": BRISK,
     },
     may_fail=600,  # behind the fence nobody answers
     within=300,

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 
 from harness.corpus import Document
 from harness.errors import NotMetError
-from harness.faults.database import Database
+from harness.faults.database import BRISK, Database
 from harness.kinds import Attempt, Incident
 from harness.library import Library
 from harness.scenario import End, Scenario
@@ -85,18 +85,7 @@ SCENARIO = Scenario(
     right=(("CheckIntegrity", "Diagnosed"), ("RestoreDatabase", "Successful")),
     spec={
         "service": {"replicas": 1},
-        "remediation": {
-            "runbooks": [
-                {
-                    "name": "DatabaseCorruption",
-                    "window": "30s",
-                    "for": "6s",
-                    "settle": "5s",
-                    "healthyPeriod": "15s",
-                    "verifyTimeout": "3m",
-                }
-            ]
-        },
+        "remediation": BRISK,
     },
     check=is_told_how,
     may_fail=3000,  # until somebody allows it, nobody can answer

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import random
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import httpx
@@ -19,16 +19,23 @@ QUESTIONS = 20
 
 
 @contextlib.contextmanager
+def _beside(run: Callable[[], None], stopped: threading.Event) -> Generator[None]:
+    """Runs in a thread of its own until the block ends."""
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(30)
+
+
+@contextlib.contextmanager
 def malformed_requests(library: Library) -> Generator["Flood"]:
     """More of them than there are searches, while the block runs."""
     flood = Flood(library.client)
-    thread = threading.Thread(target=flood.run, daemon=True)
-    thread.start()
-    try:
+    with _beside(flood.run, flood.stopped):
         yield flood
-    finally:
-        flood.stopped.set()
-        thread.join(30)
 
 
 @dataclass
@@ -56,13 +63,8 @@ class Flood:
 def spelled_differently(library: Library) -> Generator["Spellers"]:
     """The same questions again and again, never written alike: what the cache knows must answer them all the same."""
     spellers = Spellers(library.client)
-    thread = threading.Thread(target=spellers.run, daemon=True)
-    thread.start()
-    try:
+    with _beside(spellers.run, spellers.stopped):
         yield spellers
-    finally:
-        spellers.stopped.set()
-        thread.join(30)
 
 
 @dataclass

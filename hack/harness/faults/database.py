@@ -4,9 +4,9 @@ import contextlib
 import json
 import threading
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final, cast
 
 import httpx
 
@@ -117,6 +117,20 @@ for _ in range(int(sys.argv[1])):
     connection.execute("INSERT INTO imported VALUES (randomblob(1048576))")
 connection.execute("DROP TABLE imported")
 """
+
+BRISK: Final[Mapping[str, object]] = {
+    "runbooks": [
+        {
+            "name": "DatabaseCorruption",
+            "window": "30s",
+            "for": "6s",
+            "settle": "5s",
+            "healthyPeriod": "15s",
+            "verifyTimeout": "3m",
+        }
+    ]
+}
+"""`spec.remediation` with which a repair of the database is judged within a minute."""
 
 
 @dataclass(frozen=True)
