@@ -1,0 +1,108 @@
+"""After a restore Chroma and the keyword index hold what the database holds again, without the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from knowledgebeast_service.embedding.build.folder import MODEL_HASH
+from knowledgebeast_service.storage.connection import Connection
+
+if TYPE_CHECKING:
+    from conftest import Chroma, Service
+
+COMMAND = str(Path(sys.executable).parent / "knowledgebeast")
+COLLECTIONS = "/api/v2/tenants/default_tenant/databases/default_database/collections"
+BACKED_UP = {
+    "whale": "Whales are mammals that live in the sea.",
+    "tea": "Green tea contains less caffeine than coffee.",
+    "moon": "The Moon's gravity causes the tides.",
+}
+
+
+def test_orphans_go_and_what_is_missing_comes_back_from_the_database(
+    make_service: Callable[..., Service],
+    chroma: Chroma,
+    module_path: Path,
+    model_dir: Path,
+    until: Callable[..., None],
+) -> None:
+    service = make_service(CHROMA_URL=chroma.url)
+    database = Path(service.environment["DATA_DIR"]) / "knowledgebeast.db"
+    service.start()
+    service.ingest("p", BACKED_UP)
+    until(lambda: len(held_by(chroma)) == len(BACKED_UP), "everything is indexed")
+    backed_up = vector_ids(database)
+    assert held_by(chroma) == backed_up
+    backup = maintain(service, "backup")["backup_id"]
+    service.ingest("p", {"orphan": "Trams need rails.", "tea": "Tea, rewritten after the backup."})
+    deleted = httpx.delete(f"{service.url}/api/v1/projects/p/documents/whale", timeout=30)
+    assert deleted.is_success, deleted.text
+    # Of `tea` the vector is another one now, of `moon` it is the same.
+    until(lambda: len(held_by(chroma) & backed_up) == 1, "what is gone has gone from Chroma")
+    until(lambda: len(held_by(chroma) - backed_up) == 2, "what is new has come to Chroma")
+    service.kill()
+    maintain(service, "restore", "--backup", str(backup), "--only-backup")
+    assert vector_ids(database) == backed_up
+
+    models = module_path / "models"
+    without_model = make_service(CHROMA_URL=chroma.url, MODEL_DIR=str(models))
+    without_model.start()
+    until(lambda: held_by(chroma) == backed_up, "Chroma holds what the database holds", 60)
+    until(lambda: unreconciled(database) == 0, "and that is written down")
+    assert without_model.health("embedding_model") == "down"
+    assert without_model.found("p", "whales", mode="keyword") == ["whale"]
+    assert without_model.found("p", "coffee", mode="keyword") == ["tea"]
+    assert without_model.found("p", "rails trams rewritten", mode="keyword") == []
+
+    shutil.copytree(model_dir, models / "copy.tmp")
+    (models / "copy.tmp").rename(models / "copy")
+    until(lambda: without_model.health("embedding_model") == "up", "the model is there")
+    assert without_model.found("p", "large marine animals", mode="vector", top_k=10)[0] == "whale"
+    assert set(without_model.found("p", "large marine animals", mode="vector", top_k=10)) == set(BACKED_UP)
+
+
+def maintain(service: Service, task: str, *arguments: str) -> dict[str, object]:
+    """What the task has measured."""
+    done = subprocess.run(
+        [COMMAND, "maintain", task, "--attempt-id", task, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"DATA_DIR": service.environment["DATA_DIR"]},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)["measured"]
+
+
+def held_by(chroma: Chroma) -> set[int]:
+    """Ids in the collections of the model."""
+    path = f"{chroma.url}{COLLECTIONS}"
+    mine = [one["id"] for one in httpx.get(path).json() if MODEL_HASH in one["name"]]
+    asked = [httpx.post(f"{path}/{one}/get", json={"include": []}).json()["ids"] for one in mine]
+    return {int(chunk_id) for ids in asked for chunk_id in ids}
+
+
+def vector_ids(database: Path) -> set[int]:
+    return set(numbers(database, "SELECT chunk_id FROM vectors"))
+
+
+def unreconciled(database: Path) -> int:
+    return len(numbers(database, "SELECT 1 FROM restores WHERE reconciled_at IS NULL"))
+
+
+def numbers(database: Path, sql: str) -> list[int]:
+    connection = Connection(database, read_only=True)
+    try:
+        return [int(row[0]) for row in connection.rows(sql)]
+    finally:
+        connection.close()
