@@ -62,7 +62,7 @@ fmt: setup ## format and sort imports
 	$(RUN) ruff format
 
 # Each prints ratios to a peer of the same run and writes build/benchmarks/*.json; benchmarks/*.py --help has more.
-.PHONY: bench bench-retrieval bench-service bench-operator bench-faults
+.PHONY: bench bench-retrieval bench-service bench-operator bench-faults bench-restore
 bench: bench-retrieval bench-service bench-operator bench-faults ## all benchmarks
 bench-retrieval: setup model ## keyword search against rank-bm25, restart, rebuild, ingestion, busy writers, shipping
 	@status=0; for one in keyword_search embedding restart rebuild ingest writers shipping; do \
@@ -73,6 +73,8 @@ bench-operator: setup-go ## CPU and writes of one operator with 200 objects in w
 	PYTHONPATH=hack:hack/local-cluster:tests/support $(RUN) python benchmarks/operator_scale.py
 bench-faults: setup-go images ## real faults on a real cluster: right option, times, wrong actions (SCENARIO=names, RECORD=1)
 	@$(RUN) python benchmarks/faults.py $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RECORD),--record)
+bench-restore: setup ## how long a database is away when it is restored, against a plain copy (MEGABYTES=1000; alone: 5 min)
+	$(RUN) python benchmarks/restore.py $(if $(MEGABYTES),--megabytes $(MEGABYTES))
 
 .PHONY: model images
 model: setup ## the ONNX file of the embedding model, cached by content
