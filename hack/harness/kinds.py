@@ -146,7 +146,9 @@ class DataLoss(Part):
     documents_upper: int | None = None
     ingest_again: tuple[str, ...] = ()
     rpo_seconds: float | None = None
+    rpo_verdict: str | None = None
     rto_seconds: float | None = None
+    rto_verdict: str | None = None
 
 
 class IncidentStatus(Part):

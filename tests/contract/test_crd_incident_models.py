@@ -30,6 +30,7 @@ from knowledgebeast_operator.core.ledger import (
     Outcome,
     Severity,
     Sli,
+    TargetVerdict,
     TaskReport,
     TimelineEntry,
 )
@@ -95,7 +96,12 @@ def test_every_field_has_a_place(model: type[BaseModel], kind: str, path: str) -
 
 @pytest.mark.parametrize(
     ("path", "values"),
-    [("spec.severity", Severity), ("status.attempts.[].outcome", Outcome)],
+    [
+        ("spec.severity", Severity),
+        ("status.attempts.[].outcome", Outcome),
+        ("status.dataLoss.rpoVerdict", TargetVerdict),
+        ("status.dataLoss.rtoVerdict", TargetVerdict),
+    ],
 )
-def test_choices_are_the_same(path: str, values: type[Severity] | type[Outcome]) -> None:
+def test_choices_are_the_same(path: str, values: type[Severity] | type[Outcome] | type[TargetVerdict]) -> None:
     assert field("incidents", path)["enum"] == [str(value) for value in values]

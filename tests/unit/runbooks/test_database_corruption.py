@@ -508,7 +508,40 @@ def test_what_a_restore_lost_is_in_the_record() -> None:
     loss = DataLoss(documents_lower=2, documents_upper=5)
     record = incident(under_way(begun=NOW))
     after = transition(record, Perform(record.attempts[0].model_copy(update={"report": REPAIRED}), loss), NOW)
-    assert after.data_loss == loss.model_copy(update={"rto_seconds": 360.0})
+    assert after.data_loss is not None
+    assert after.data_loss.model_copy(update=dict.fromkeys(VERDICTS)) == loss.model_copy(update={"rto_seconds": 360.0})
     assert after.attempts[0].acted == NOW
     assert after.attempts[0].report == REPAIRED
     assert after.timeline[-1].reason == "TaskEnded"
+
+
+VERDICTS = ("rpo_target_seconds", "rpo_verdict", "rto_target_seconds", "rto_verdict")
+RESTORED = {"report": REPAIRED}
+
+
+@pytest.mark.parametrize(
+    ("lost", "lasted", "verdicts"),
+    [
+        (0.0, timedelta(minutes=3), (3600.0, "Within", 14_400.0, "Within")),
+        (3600.0, timedelta(hours=4), (3600.0, "Within", 14_400.0, "Within")),
+        (3600.1, timedelta(hours=4, seconds=1), (3600.0, "Exceeded", 14_400.0, "Exceeded")),
+        (None, timedelta(minutes=3), (3600.0, "Unknown", 14_400.0, "Within")),
+    ],
+)
+def test_what_was_lost_and_how_long_it_took_is_judged(
+    lost: float | None, lasted: timedelta, verdicts: tuple[object, ...]
+) -> None:
+    record = incident(under_way(begun=NOW)).model_copy(update={"detected_at": NOW - lasted})
+    loss = DataLoss(documents_lower=2, documents_upper=5, rpo_seconds=lost)
+    after = transition(record, Perform(record.attempts[0].model_copy(update=RESTORED), loss), NOW).data_loss
+    assert after is not None
+    assert tuple(getattr(after, name) for name in VERDICTS) == verdicts
+
+
+def test_a_refused_restore_has_taken_no_time() -> None:
+    record = incident(under_way(begun=NOW))
+    report = refused("ExpectedLossTooHigh").report
+    loss = DataLoss(documents_lower=0, rpo_seconds=10_800.0, rto_seconds=12.0)
+    after = transition(record, Perform(record.attempts[0].model_copy(update={"report": report}), loss), NOW).data_loss
+    assert after is not None
+    assert (after.rpo_verdict, after.rto_seconds, after.rto_verdict) == ("Exceeded", None, "Unknown")

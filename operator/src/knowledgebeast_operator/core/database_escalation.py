@@ -6,6 +6,7 @@ from typing import Final
 from knowledgebeast_operator.core.facts import Facts
 from knowledgebeast_operator.core.integrity import RESTORE, task_of
 from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, TaskReport
+from knowledgebeast_operator.core.objectives import RPO, RTO
 from knowledgebeast_operator.core.protection import Damage
 from knowledgebeast_operator.core.runbook import Limits
 from knowledgebeast_operator.custom_resource import format_duration
@@ -18,8 +19,6 @@ HELD_UP: Final = frozenset({"NodeLost", "WritersPresent", "DiskFull"})
 
 CHECKS_IN_VAIN: Final = 3
 MAX_LOST_SHARE: Final = 0.10
-RPO: Final = timedelta(hours=1)
-RTO: Final = timedelta(hours=4)
 
 
 def last_refusal(incident: IncidentRecord) -> TaskReport | None:

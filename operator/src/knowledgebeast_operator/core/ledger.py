@@ -47,6 +47,14 @@ class Outcome(StrEnum):
     BLOCKED = "Blocked"
 
 
+class TargetVerdict(StrEnum):
+    """Whether a restore kept to a target."""
+
+    WITHIN = "Within"
+    EXCEEDED = "Exceeded"
+    UNKNOWN = "Unknown"  # it was not measured
+
+
 class Sli(_Record):
     """One service level indicator at one moment, e.g. canary_success_ratio 0.4."""
 
@@ -117,7 +125,10 @@ class Attempt(_Record):
 
 
 class DataLoss(_Record):
-    """What a restore could not bring back: bounds that hold the true loss, and what can be ingested again."""
+    """What a restore could not bring back: bounds that hold the true loss, and what can be ingested again.
+
+    Of a restore that was refused it is what would be lost, and no time was taken.
+    """
 
     documents_lower: int
     documents_upper: int | None = None  # None: nothing says how many there were
@@ -126,7 +137,11 @@ class DataLoss(_Record):
     ingest_again: tuple[str, ...] = ()  # `project/id`, as many as fit
     ingest_again_total: int = 0
     rpo_seconds: float | None = None
+    rpo_target_seconds: float | None = None
+    rpo_verdict: TargetVerdict | None = None
     rto_seconds: float | None = None
+    rto_target_seconds: float | None = None
+    rto_verdict: TargetVerdict | None = None
     backup: str = ""
 
 

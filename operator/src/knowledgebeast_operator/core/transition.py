@@ -20,6 +20,7 @@ from knowledgebeast_operator.core.decision import (
     Wait,
 )
 from knowledgebeast_operator.core.ledger import Attempt, DataLoss, IncidentRecord, Outcome, TimelineEntry
+from knowledgebeast_operator.core.objectives import judged
 from knowledgebeast_operator.core.runbook import Runbook
 
 MAX_TIMELINE: Final = 50
@@ -67,7 +68,7 @@ def transition(record: IncidentRecord, decision: Decision, now: datetime) -> Inc
             return _begin(_pass_over(record, passed_over, now), attempt, now)
         case Perform(attempt=attempt, loss=loss):
             acted = _acted(record, attempt, now)
-            return acted if loss is None else _update(acted, data_loss=_measured(record, loss, now))
+            return acted if loss is None else _update(acted, data_loss=_measured(record, attempt, loss, now))
         case Revert(attempt=attempt):
             return _revert(record, attempt, now)
         case Conclude(attempt=attempt):
@@ -140,9 +141,11 @@ def progressed(record: IncidentRecord, attempt: Attempt, stage: str, message: st
     )
 
 
-def _measured(record: IncidentRecord, loss: DataLoss, now: datetime) -> DataLoss:
-    """With the time that users know: from the first sign of damage to the restored database."""
-    return loss.model_copy(update={"rto_seconds": max(0.0, (now - record.detected_at).total_seconds())})
+def _measured(record: IncidentRecord, attempt: Attempt, loss: DataLoss, now: datetime) -> DataLoss:
+    """With the time that users know: from the first sign of damage to the restored database, if it was restored."""
+    is_restored = attempt.report is not None and attempt.report.ok
+    lasted = max(0.0, (now - record.detected_at).total_seconds())
+    return judged(loss.model_copy(update={"rto_seconds": lasted if is_restored else None}))
 
 
 def _acted(record: IncidentRecord, attempt: Attempt, now: datetime) -> IncidentRecord:

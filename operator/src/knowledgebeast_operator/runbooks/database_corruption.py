@@ -36,7 +36,6 @@ from knowledgebeast_operator.core.attempts import deadline
 from knowledgebeast_operator.core.database_escalation import (
     CHECKS_IN_VAIN,
     NOTHING_TO_RESTORE,
-    RTO,
     escalate,
     harmed,
     in_vain,
@@ -60,6 +59,7 @@ from knowledgebeast_operator.core.ledger import (
     Sli,
     TaskReport,
 )
+from knowledgebeast_operator.core.objectives import RTO
 from knowledgebeast_operator.core.protection import Damage, IntegrityCheck
 from knowledgebeast_operator.core.regression import worsened
 from knowledgebeast_operator.core.runbook import (
