@@ -17,9 +17,17 @@ from kb_facts import NOW, container, pod, situation
 from knowledgebeast_operator import runbooks
 from knowledgebeast_operator.cluster.client import Cluster, Json
 from knowledgebeast_operator.cluster.kinds import EVENT, Kind
+from knowledgebeast_operator.core.actions import RunFencedTask, Target
 from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.facts import Facts, Subject
-from knowledgebeast_operator.core.ledger import IncidentRecord, Severity, TimelineEntry
+from knowledgebeast_operator.core.ledger import (
+    Attempt,
+    Escalation,
+    IncidentRecord,
+    Severity,
+    TaskReport,
+    TimelineEntry,
+)
 from knowledgebeast_operator.core.overview import Turn
 from knowledgebeast_operator.errors import ClusterUnreachable
 from knowledgebeast_operator.health import Health
@@ -176,6 +184,8 @@ def test_all_series_exist_from_the_start() -> None:
     assert REGISTRY.get_sample_value("knowledgebeast_remediation_attempts_total", labels) == 0
     for name, given_labels in (
         ("knowledgebeast_incident_open", {"incident": "ChromaUnreachable", "severity": "P0"}),
+        ("knowledgebeast_incident_escalated", {"incident": "ChromaUnreachable", "severity": "P0"}),
+        ("knowledgebeast_restore_blocked", {}),
         ("knowledgebeast_time_to_detect_seconds_count", {"incident": "ChromaUnreachable"}),
         ("knowledgebeast_time_to_mitigate_seconds_count", {"incident": "ChromaUnreachable"}),
         ("knowledgebeast_watch_staleness_seconds", {"kind": "pods"}),
@@ -201,6 +211,36 @@ def test_open_incidents_are_summed_over_objects_and_taken_back() -> None:
     gauges.forget("other")
     assert shown() == 0
     assert REGISTRY.get_sample_value("knowledgebeast_operand_conflicts") == 0
+
+
+def test_incidents_that_call_a_human_are_counted_while_they_are_open() -> None:
+    gauges = metrics.ObjectGauges()
+    call = Escalation(at=NOW, reason="RtoExceeded", message="m", next_step="n")
+    refused = TaskReport(ok=False, refused=True, reason="NoVerifiedBackup")
+    tried = Attempt(
+        id="a-1",
+        option="RestoreDatabase",
+        action=RunFencedTask(target=Target(kind="PersistentVolumeClaim", name="demo", uid="u"), task="restore"),
+        claimed_by="operator-a",
+        started=NOW,
+        report=refused,
+    )
+    called = RECORD.model_copy(update={"escalation": call})
+    blocked = RECORD.model_copy(update={"escalation": call, "attempts": (tried,)})
+
+    def shown() -> tuple[float | None, float | None]:
+        labels = {"incident": "ChromaUnreachable", "severity": "P0"}
+        return (
+            REGISTRY.get_sample_value("knowledgebeast_incident_escalated", labels),
+            REGISTRY.get_sample_value("knowledgebeast_restore_blocked"),
+        )
+
+    gauges.report("one", [RECORD, called, blocked], conflicts=0)
+    assert shown() == (2, 1)
+    gauges.report("one", [called, blocked.model_copy(update={"resolved_at": NOW})], conflicts=0)
+    assert shown() == (1, 0)
+    gauges.forget("one")
+    assert shown() == (0, 0)
 
 
 def test_health_is_what_all_checks_say() -> None:

@@ -1,10 +1,12 @@
 """The operator's own metrics. All series exist from the start, so that an alert on them never meets nothing."""
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections import Counter as Counts
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from knowledgebeast_operator.core.database_escalation import last_refusal
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Outcome, Severity
 from knowledgebeast_operator.core.runbook import Runbook
 from knowledgebeast_operator.record.protection_metrics import ProtectionGauges
@@ -46,6 +48,12 @@ BLOCKED_REASONS: Final = frozenset(
 IS_LEADER: Final = Gauge("knowledgebeast_leader", "1 while this process holds the lease, else 0.")
 OBJECTS: Final = Gauge("knowledgebeast_objects", "KnowledgeBeasts that this process serves.")
 INCIDENT_OPEN: Final = Gauge("knowledgebeast_incident_open", "Incidents that are open now.", ["incident", "severity"])
+INCIDENT_ESCALATED: Final = Gauge(
+    "knowledgebeast_incident_escalated", "Open incidents for which a human was called.", ["incident", "severity"]
+)
+RESTORE_BLOCKED: Final = Gauge(
+    "knowledgebeast_restore_blocked", "Open incidents whose restore found no backup that it could restore."
+)
 ATTEMPTS: Final = Counter(
     "knowledgebeast_remediation_attempts_total", "Attempts that have ended.", ["incident", "option", "outcome"]
 )
@@ -89,6 +97,7 @@ def register(runbooks: Iterable[Runbook], kinds: Iterable[str]) -> None:
         TIME_TO_MITIGATE.labels(runbook.name)
         for severity in Severity:
             INCIDENT_OPEN.labels(runbook.name, severity)
+            INCIDENT_ESCALATED.labels(runbook.name, severity)
         for option in runbook.options:
             for outcome in Outcome:
                 ATTEMPTS.labels(runbook.name, option.name, outcome)
@@ -98,6 +107,9 @@ def register(runbooks: Iterable[Runbook], kinds: Iterable[str]) -> None:
         WATCH_STALENESS.labels(kind)
 
 
+_Series: TypeAlias = tuple[Gauge, tuple[str, ...]]  # with the values of its labels
+
+
 class ObjectGauges:
     """Gauges that are sums over objects: each object reports its part, and takes it back when it goes.
 
@@ -105,33 +117,40 @@ class ObjectGauges:
     """
 
     def __init__(self) -> None:
-        self._open: dict[str, Mapping[tuple[str, str], int]] = {}
+        self._parts: dict[str, Counts[_Series]] = {}
         self._conflicts: dict[str, int] = {}
         self.protection = ProtectionGauges()
 
     def report(self, uid: str, incidents: Iterable[IncidentRecord], conflicts: int) -> None:
         """Sets the part of the object with this uid."""
-        counts: dict[tuple[str, str], int] = {}
-        for record in incidents:
-            if record.is_open:
-                key = (record.runbook, str(record.severity))
-                counts[key] = counts.get(key, 0) + 1
-        before = self._open.get(uid, {})
-        self._open[uid] = counts
+        counts = Counts(series for record in incidents if record.is_open for series in _series_of(record))
+        before = self._parts.get(uid, ())
+        self._parts[uid] = counts
         self._conflicts[uid] = conflicts
-        self._publish(set(before) | set(counts))
+        self._publish({*before, *counts})
 
     def forget(self, uid: str) -> None:
         """Takes the part of a deleted object back."""
         self._conflicts.pop(uid, None)
         self.protection.forget(uid)
-        self._publish(set(self._open.pop(uid, {})))
+        self._publish(set(self._parts.pop(uid, ())))
 
-    def _publish(self, keys: Iterable[tuple[str, str]]) -> None:
-        for key in keys:
-            INCIDENT_OPEN.labels(*key).set(sum(part.get(key, 0) for part in self._open.values()))
+    def _publish(self, changed: Iterable[_Series]) -> None:
+        for gauge, labels in changed:
+            total = sum(part[gauge, labels] for part in self._parts.values())
+            (gauge.labels(*labels) if labels else gauge).set(total)
         OPERAND_CONFLICTS.set(sum(self._conflicts.values()))
-        OBJECTS.set(len(self._open))
+        OBJECTS.set(len(self._parts))
+
+
+def _series_of(record: IncidentRecord) -> Iterable[_Series]:
+    """The gauges in which an open incident counts."""
+    labels = (record.runbook, str(record.severity))
+    yield INCIDENT_OPEN, labels
+    if record.escalation is not None:
+        yield INCIDENT_ESCALATED, labels
+    if last_refusal(record) is not None:
+        yield RESTORE_BLOCKED, ()
 
 
 def count_transition(before: IncidentRecord | None, after: IncidentRecord) -> None:
