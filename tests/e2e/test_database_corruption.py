@@ -31,6 +31,7 @@ DETECTED_WITHIN = 30
 RESTORED_WITHIN = 180
 BAD_BACKUPS = 3
 DOCUMENTS = 300
+MOST_SECONDS_LOST = 60.0  # of acknowledged writes, while their changes are shipped
 MAX_LOST_SHARE = 0.09  # the operator's 10 % counts those lost among all
 SPEC = {
     "service": {"replicas": 2},
@@ -52,6 +53,7 @@ class Scenario:
     began: datetime
     injected_at: float
     records: list[Record]
+    written: dict[str, float]  # before the damage, under it and after the restore: when it was acknowledged
     acknowledged: set[str]
     present: set[str]
     bad_backups: list[str]
@@ -103,8 +105,9 @@ def scenario(
         records = load.stop()
         (incident,) = [item for item in library.incidents() if item.spec.runbook == "DatabaseCorruption"]
         made = Scenario(
-            library, incident, began, injected_at, records, before | set(writer.acknowledged), database.documents(), bad
-        )
+            library, incident, began, injected_at, records, writer.acknowledged, before | set(writer.acknowledged),
+            database.documents(), bad,
+        )  # fmt: skip
         figures(f"Database damaged ({request.param}, {pages} pages): {_sentence(made)}")
         yield made
 
@@ -162,6 +165,21 @@ def test_the_stated_loss_contains_the_true_one(scenario: Scenario) -> None:
     assert loss.documents_lower <= len(scenario.lost), sorted(scenario.lost)
     assert loss.documents_upper is not None
     assert len(scenario.lost) <= loss.documents_upper, sorted(scenario.lost)
+
+
+def test_no_more_than_a_minute_of_acknowledged_writes_is_lost(scenario: Scenario) -> None:
+    """Those of the last minute before the database went away for its restore."""
+    restored = max(attempt.acted.timestamp() for attempt in scenario.incident.status.attempts if attempt.acted)
+    written = {one: at for one, at in scenario.written.items() if at < restored}
+    assert scenario.lost <= written.keys(), "of what was shipped long ago, or is written since"
+    last = max(written.values())
+    assert {one for one in scenario.lost if last - written[one] > MOST_SECONDS_LOST} == set()
+
+
+def test_the_restore_is_judged_by_its_targets(scenario: Scenario) -> None:
+    loss = scenario.incident.status.data_loss
+    assert loss is not None
+    assert (loss.rpo_verdict, loss.rto_verdict) == ("Within", "Within"), loss
 
 
 def test_bad_backups_are_passed_over_with_their_reason(scenario: Scenario) -> None:

@@ -1,7 +1,8 @@
-"""A process that writes and ships until it is killed; it says what was acknowledged as soon as that is so."""
+"""A process that writes and ships until it is killed; it says what was acknowledged as soon as that is so, and when."""
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 from knowledgebeast_service.shipping.shipper import Shipper
@@ -21,7 +22,7 @@ async def write(database: Path, backups: Path, name: str, acknowledged: Path, se
             key = f"{name}-{number}"
             new = document(key, f"{name} says {number}")
             await opened.write(lambda connection, new=new: upsert_documents(connection, "p", [new]))
-            file.write(f"{key}\n".encode())
+            file.write(f"{key} {time.time()}\n".encode())
             assert shipper is None or not shipper.done()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import threading
+import time
 import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -240,7 +241,7 @@ class Writer:
     """What has been acknowledged, and so must not be lost unless the loss is stated."""
 
     client: ServiceClient
-    acknowledged: list[str] = field(default_factory=list[str])
+    acknowledged: dict[str, float] = field(default_factory=dict[str, float])  # when, in Unix time
     refused: int = 0
     _stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -256,7 +257,7 @@ class Writer:
                 self.refused += 1
                 continue
             if answer.is_success:
-                self.acknowledged.append(document["id"])
+                self.acknowledged[document["id"]] = time.time()
             else:
                 self.refused += 1
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,7 @@ from restore_world import NAME, RestoreWorld, contents, run_restore
 
 KILLS = int(os.environ.get("LOSS_KILLS", "10"))
 REPLICAS = 2
+MOST_SECONDS_LOST = 60.0  # with shipping; without it everything since the backup may be lost
 
 
 def without_schema(data: Path) -> None:
@@ -44,26 +46,30 @@ def test_the_bounds_hold_what_was_acknowledged(tmp_path: Path, seed: int) -> Non
     chosen = random.Random(seed)
     world = RestoreWorld(tmp_path)
     world.fill(5)
-    world.backup()
+    world.backup(datetime.now(UTC) - timedelta(hours=2))
     world.close()
-    acknowledged = killed_under_writes(world, chosen, seconds=chosen.choice([0.0, 0.2, 1.0]))
+    seconds = chosen.choice([0.0, 0.2, 1.0])
+    acknowledged = killed_under_writes(world, chosen, seconds)
     chosen.choice(DAMAGES)(world.data)
 
-    result = run_restore(world.data, world.backups)
+    result = run_restore(world.data, world.backups, approve_loss=True)
 
     assert result.ok, result
     restored = {key for _, key in contents(world.data / NAME)}
-    lost = acknowledged - restored
+    lost = acknowledged.keys() - restored
     loss = cast("dict[str, object]", result.measured["loss"])
     lower, upper = cast("int", loss["documents_lower"]), cast("int | None", loss["documents_upper"])
     assert upper is not None
     assert lower <= len(lost) <= upper, (loss, len(acknowledged))
     # Each change is a new document, so only what was on its way when its process was killed makes a difference.
     assert upper <= len(lost) + REPLICAS, (loss, len(acknowledged))
+    if seconds:
+        assert cast("float", loss["rpo_seconds"]) <= MOST_SECONDS_LOST, loss
+        assert all(max(acknowledged.values()) - acknowledged[key] <= MOST_SECONDS_LOST for key in lost)
 
 
-def killed_under_writes(world: RestoreWorld, chosen: random.Random, seconds: float) -> set[str]:
-    """The ids that were acknowledged until everybody was killed, one after the other."""
+def killed_under_writes(world: RestoreWorld, chosen: random.Random, seconds: float) -> dict[str, float]:
+    """The ids that were acknowledged until everybody was killed, one after the other; with the time."""
     answers = [world.folder / f"acknowledged-{name}" for name in "ab"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     processes = [
@@ -75,8 +81,8 @@ def killed_under_writes(world: RestoreWorld, chosen: random.Random, seconds: flo
     ]
     try:
         deadline = time.monotonic() + 60
-        while not all(path.exists() and path.stat().st_size > 50 for path in answers):
-            assert time.monotonic() < deadline, "nobody writes"
+        while not (all(path.exists() and path.stat().st_size > 50 for path in answers) and is_shipped(world, seconds)):
+            assert time.monotonic() < deadline, "nobody writes, or nobody ships"
             time.sleep(0.01)
         for process in processes:
             time.sleep(chosen.uniform(0, 0.5))  # the instant is to be any
@@ -85,4 +91,10 @@ def killed_under_writes(world: RestoreWorld, chosen: random.Random, seconds: flo
         for process in processes:
             process.kill()
             process.wait()
-    return {key for path in answers for key in path.read_text(encoding="utf-8").split()}
+    lines = [line.split() for path in answers for line in path.read_text(encoding="utf-8").splitlines()]
+    return {key: float(at) for key, at in lines}
+
+
+def is_shipped(world: RestoreWorld, seconds: float) -> bool:
+    """Whether shipping has begun, if it is to be."""
+    return not seconds or any(path.stat().st_size for path in (world.backups / "changes").rglob("*.jsonl*"))
