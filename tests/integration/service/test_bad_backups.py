@@ -99,3 +99,27 @@ def test_a_named_one_that_is_bad_is_not_replaced_by_another(world: RestoreWorld)
     result = run_restore(data, world.backups, backup=bad)
     assert (result.ok, result.reason) == (False, "NoVerifiedBackup")
     world.close()
+
+
+def test_one_that_is_old_is_not_passed_over_but_asked_about(world: RestoreWorld) -> None:
+    """Its age is no fault of it: what would be lost with it is for a person to allow."""
+    shutil.rmtree(next((world.backups / "sets").iterdir()))
+    old = world.backup(ago(180))
+    backed_up = dict(world.acknowledged)
+    expected = bad_sets(world)
+    world.put("late", "written after the backup, and not shipped")
+    data = world.crash()
+    (data / NAME).write_bytes(b"")
+    (data / f"{NAME}-wal").unlink()
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    asked = run_restore(data, world.backups)
+    assert (asked.ok, asked.reason) == (False, "ExpectedLossTooHigh")
+    assert "from 3.0 h may be lost, the limit is 1 h. Nothing was changed." in str(asked.refused)
+    assert asked.measured["backup_id"] == old.name
+    skipped = cast("list[dict[str, str]]", asked.measured["skipped"])
+    assert {one["id"]: one["reason"] for one in skipped} == expected
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+    approved = run_restore(data, world.backups, "approved", approve_loss=True)
+    assert approved.ok, approved
+    assert contents(data / NAME) == backed_up
+    world.close()
