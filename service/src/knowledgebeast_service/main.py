@@ -34,6 +34,7 @@ from knowledgebeast_service.ingest.reanalyse import Reanalysis
 from knowledgebeast_service.ingest.worker import IngestWorker
 from knowledgebeast_service.live_settings import LiveSettingsSource
 from knowledgebeast_service.maintenance.restore.reconcile import Reconciliation
+from knowledgebeast_service.maintenance.start_check import StartCheck
 from knowledgebeast_service.resilience.breaker import BreakerState, CircuitBreaker
 from knowledgebeast_service.search.answer import Answer
 from knowledgebeast_service.search.cache import S3FifoCache
@@ -122,6 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     parts.background.start("API keys", keys.run())
     parts.background.start("memory profile", parts.profiler.run())
     parts.background.start("database", watch(parts.database))
+    parts.background.start("start check", StartCheck(parts.database).run())
     parts.background.start("reconcile", Reconciliation(parts.database, Collections(parts.store, parts.database)).run())
     parts.background.start("keyword index", parts.replica.run())
     parts.background.start("embedding model", parts.model.run())

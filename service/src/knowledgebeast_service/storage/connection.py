@@ -1,6 +1,6 @@
 """A typed face for an apsw connection: rows come back as tuples, transactions as a context manager."""
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -74,6 +74,10 @@ class Connection:
     def interrupt(self) -> None:
         """End the running statement with apsw.InterruptError; from any thread."""
         self._raw.interrupt()
+
+    def at_intervals(self, steps: int, ask: Callable[[], bool]) -> None:
+        """Call `ask` after so many steps of SQLite, in the thread of the statement; True ends it like `interrupt`."""
+        self._raw.set_progress_handler(ask, steps)
 
     def close(self) -> None:
         self._raw.close()
