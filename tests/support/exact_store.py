@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from knowledgebeast_service.errors import CollectionMissingError, VectorStoreError
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour
+from knowledgebeast_service.search.vector_store import NO_NEIGHBOURS, Matrix, Neighbours
 from knowledgebeast_service.storage.records import Vector
 
 
@@ -24,19 +24,17 @@ class ExactStore:
     calls: int = 0
     is_away: bool = False
 
-    async def query(
-        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]:
+    async def query(self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]:
         self._enter()
         stored = self._of(collection)
         self._leave()
         if not stored:
-            return [[] for _ in vectors]
+            return [NO_NEIGHBOURS for _ in vectors]
         ids = np.array(list(stored))
         distances = 1 - vectors @ np.stack(list(stored.values())).T
         order = np.argsort(distances, axis=1, kind="stable")[:, :limit]
         return [
-            [Neighbour(int(ids[place]), float(row[place])) for place in places]
+            Neighbours.of((int(ids[place]), float(row[place])) for place in places)
             for row, places in zip(distances, order, strict=True)
         ]
 

@@ -18,7 +18,7 @@ from knowledgebeast_service.search.collection_health import CollectionHealth
 from knowledgebeast_service.search.pipeline import EmbeddingKey, QueryKey, SearchPipeline
 from knowledgebeast_service.search.placement import Collections
 from knowledgebeast_service.search.replica import KeywordReplica
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour, collection_name
+from knowledgebeast_service.search.vector_store import Matrix, Neighbours, collection_name
 from knowledgebeast_service.search.vectors import VectorSearch
 from knowledgebeast_service.settings import LiveSettings
 from knowledgebeast_service.storage import ingest_queue
@@ -65,18 +65,16 @@ class ExactStore:
     collections: dict[str, dict[int, Vector]] = field(default_factory=dict[str, dict[int, Vector]])
     asked: list[int] = field(default_factory=list[int])  # the limits
 
-    async def query(
-        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]:
+    async def query(self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]:
         self.asked.append(limit)
         if collection not in self.collections:
             raise CollectionMissingError("missing")
         stored = self.collections[collection]
         ids, distances = list(stored), 1 - vectors @ np.stack(list(stored.values())).T
-        answers: list[list[Neighbour]] = []
+        answers: list[Neighbours] = []
         for row in distances:
             nearest: list[int] = np.argsort(row, kind="stable")[:limit].tolist()
-            answers.append([Neighbour(ids[place], float(row[place])) for place in nearest])
+            answers.append(Neighbours.of((ids[place], float(row[place])) for place in nearest))
         return answers
 
     async def upsert(

@@ -11,7 +11,7 @@ from knowledgebeast_service.search import canary
 from knowledgebeast_service.search.canary import CanaryRounds, Round
 from knowledgebeast_service.search.collection_health import CollectionHealth
 from knowledgebeast_service.search.placement import Collections
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour, collection_name
+from knowledgebeast_service.search.vector_store import NO_NEIGHBOURS, Matrix, Neighbours, collection_name
 from knowledgebeast_service.settings import LiveSettings
 from knowledgebeast_service.storage import ingest_queue
 from knowledgebeast_service.storage.database import Database
@@ -26,13 +26,11 @@ class FakeStore:
     """Exact search over what was upserted; `fault` may raise or change the answers."""
 
     collections: dict[str, dict[int, Vector]] = field(default_factory=dict[str, dict[int, Vector]])
-    fault: Callable[[str, list[list[Neighbour]]], list[list[Neighbour]]] = lambda _name, answers: answers
+    fault: Callable[[str, list[Neighbours]], list[Neighbours]] = lambda _name, answers: answers
     asked: list[str] = field(default_factory=list[str])
     probe_error: VectorStoreError | None = None
 
-    async def query(
-        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]:
+    async def query(self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]:
         self.asked.append(collection)
         if collection not in self.collections:
             raise CollectionMissingError("missing")
@@ -41,7 +39,7 @@ class FakeStore:
         distances = 1 - vectors @ np.stack(list(stored.values())).T
         order = np.argsort(distances, axis=1, kind="stable")[:, :limit]
         answers = [
-            [Neighbour(int(ids[place]), float(row[place])) for place in places]
+            Neighbours.of((int(ids[place]), float(row[place])) for place in places)
             for row, places in zip(distances, order, strict=True)
         ]
         return self.fault(collection, answers)
@@ -110,12 +108,12 @@ def vectors(count: int, seed: int = 1) -> list[Vector]:
     return list(values / np.linalg.norm(values, axis=1, keepdims=True))
 
 
-def lose(share: float) -> Callable[[str, list[list[Neighbour]]], list[list[Neighbour]]]:
+def lose(share: float) -> Callable[[str, list[Neighbours]], list[Neighbours]]:
     """Answers that lack their best hits for a share of the questions: a torn index."""
 
-    def fault(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def fault(_name: str, answers: list[Neighbours]) -> list[Neighbours]:
         lost = round(len(answers) * share)
-        return [list[Neighbour]() for _ in range(lost)] + answers[lost:]
+        return [NO_NEIGHBOURS for _ in range(lost)] + answers[lost:]
 
     return fault
 
@@ -136,7 +134,7 @@ async def test_a_torn_index_fails_although_it_answers(world: World) -> None:
 
 async def test_one_fault_in_twenty_is_the_noise_of_an_approximate_index(world: World) -> None:
     project = world.add("p", vectors(500))
-    world.store.fault = lambda _name, answers: [[], *answers[1:]]
+    world.store.fault = lambda _name, answers: [NO_NEIGHBOURS, *answers[1:]]
     assert (await world.round(project)).is_passing
 
 
@@ -159,7 +157,7 @@ async def test_a_fault_that_clears_on_retry_is_none(world: World) -> None:
     project = world.add("p", vectors(5))
     calls: list[int] = []
 
-    def first_call_fails(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def first_call_fails(_name: str, answers: list[Neighbours]) -> list[Neighbours]:
         calls.append(1)
         if len(calls) == 1:
             raise VectorStoreError("Failed to apply logs to the hnsw segment writer")
@@ -173,7 +171,7 @@ async def test_a_fault_that_clears_on_retry_is_none(world: World) -> None:
 async def test_a_store_that_is_away_costs_its_time_outs_once_not_for_each_collection(world: World) -> None:
     projects = [world.add(f"p{number}", vectors(3, number)) for number in range(5)]
 
-    def away(_name: str, _answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def away(_name: str, _answers: list[Neighbours]) -> list[Neighbours]:
         raise VectorStoreError("no answer within 1 s")
 
     world.store.fault = away
@@ -195,7 +193,7 @@ async def test_a_collection_that_is_bad_by_itself_is_the_only_one_accused(
     bad, good = world.add("bad", vectors(20)), world.add("good", vectors(20, seed=2))
     torn, half = collection_name(bad.uid, MODEL), lose(0.5)
 
-    def answer(name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def answer(name: str, answers: list[Neighbours]) -> list[Neighbours]:
         if name != torn:
             return answers
         if fault == "no answer":
@@ -221,7 +219,7 @@ async def test_a_collection_that_is_bad_by_itself_is_the_only_one_accused(
 async def test_a_chroma_that_starts_in_the_middle_of_a_round_accuses_nobody(world: World) -> None:
     first, second = world.add("first", vectors(5)), world.add("second", vectors(5, seed=2))
 
-    def starting(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def starting(_name: str, answers: list[Neighbours]) -> list[Neighbours]:
         if len(world.store.asked) <= 1 + canary.RETRIES:
             raise VectorStoreError("ConnectError")
         return answers
@@ -235,7 +233,7 @@ async def test_a_chroma_that_starts_in_the_middle_of_a_round_accuses_nobody(worl
 async def test_a_chroma_that_dies_in_the_middle_of_a_round_opens_the_breaker_and_accuses_nobody(world: World) -> None:
     projects = [world.add(f"p{number}", vectors(3, number)) for number in range(4)]
 
-    def dies(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def dies(_name: str, answers: list[Neighbours]) -> list[Neighbours]:
         if len(world.store.asked) > 1:
             world.store.probe_error = VectorStoreError("ConnectError")
             raise VectorStoreError("ConnectError")
@@ -251,7 +249,7 @@ async def test_the_only_collection_is_accused_when_chroma_dies_each_time_that_it
     """It is then left alone, or a Chroma that is started again would die again before anything could be rebuilt."""
     project = world.add("only", vectors(5))
 
-    def dies(_name: str, _answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def dies(_name: str, _answers: list[Neighbours]) -> list[Neighbours]:
         world.store.probe_error = VectorStoreError("ConnectError")
         raise VectorStoreError("RemoteProtocolError")
 
@@ -308,10 +306,10 @@ async def test_without_vectors_a_read_through_chromas_database_decides(world: Wo
 async def test_a_chunk_deleted_while_it_was_asked_for_says_nothing(world: World) -> None:
     project = world.add("p", vectors(2))
 
-    def delete_meanwhile(_name: str, answers: list[list[Neighbour]]) -> list[list[Neighbour]]:
+    def delete_meanwhile(_name: str, answers: list[Neighbours]) -> list[Neighbours]:
         world.store.fault = lambda _name, answers: answers
         world.database.write_now(lambda connection: delete_document(connection, "p", "d0"))
-        return [[neighbour for neighbour in answer if neighbour.chunk_id != 1] for answer in answers]
+        return [answer.take(answer.chunk_ids != 1) for answer in answers]
 
     world.store.fault = delete_meanwhile
     assert (await world.round(project)).ratio == 1

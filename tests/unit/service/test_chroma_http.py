@@ -148,10 +148,35 @@ async def test_a_collection_made_anew_is_found_under_its_new_id(chroma: Chroma, 
         await store[0].query("c", VECTOR, 1, 5)
 
 
-async def test_nonsense_is_an_error_of_the_store(chroma: Chroma, store: Opened) -> None:
-    chroma.script = [FOUND, (200, {"ids": "x"})]
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"ids": "x"},
+        [],
+        {"ids": None, "distances": None},
+        {"ids": [["1", "2"]], "distances": [[0.1]]},
+        {"ids": [["1"], ["2"]], "distances": [[0.1]]},
+        {"ids": [["1"]], "distances": [None]},
+        {"ids": [["1"]], "distances": [[None]]},
+        {"ids": [["one"]], "distances": [[0.1]]},
+        {"ids": [["9" * 30]], "distances": [[0.1]]},
+    ],
+)
+async def test_nonsense_instead_of_neighbours_is_an_error_of_the_store(
+    chroma: Chroma, store: Opened, answer: object
+) -> None:
+    chroma.script = [FOUND, (200, answer)]
     with pytest.raises(VectorStoreError, match="unexpected answer"):
         await store[0].query("c", VECTOR, 1, 5)
+
+
+async def test_neighbours_come_as_they_are_in_the_answer(chroma: Chroma, store: Opened) -> None:
+    chroma.script = [FOUND, (200, {"ids": [["7", "3"], []], "distances": [[0.25, 0.5], []], "documents": None})]
+    answers = await store[0].query("c", VECTOR, 2, 5)
+    assert [list(answer) for answer in answers] == [[(7, 0.25), (3, 0.5)], []]
+
+
+async def test_nonsense_instead_of_a_collection_is_an_error_of_the_store(chroma: Chroma, store: Opened) -> None:
     chroma.script = [(200, [])]
     with pytest.raises(VectorStoreError, match="without an id"):
         await store[0].create_collection("c", 5)

@@ -20,7 +20,7 @@ from knowledgebeast_service.ingest.publish_stage import PublishStage
 from knowledgebeast_service.main import create_app
 from knowledgebeast_service.search.collection_health import CollectionHealth
 from knowledgebeast_service.search.placement import Collections
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour
+from knowledgebeast_service.search.vector_store import Matrix, Neighbours
 from knowledgebeast_service.settings import LiveSettings, Settings
 from knowledgebeast_service.storage import dead_letters, ingest_queue, queries
 from knowledgebeast_service.storage.database import Database
@@ -85,9 +85,7 @@ class FaultyStore:
         if self.is_down:
             raise VectorStoreError("connection refused")
 
-    async def query(
-        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]: ...  # pyright: ignore[reportReturnType]
+    async def query(self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]: ...  # pyright: ignore[reportReturnType]
     async def delete(self, collection: str, chunk_ids: Sequence[int], timeout_seconds: float) -> None: ...
     async def drop_collection(self, collection: str, timeout_seconds: float) -> None: ...
     async def chunk_ids(self, collection: str, limit: int, offset: int, timeout_seconds: float) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from knowledgebeast_service.errors import CollectionMissingError
 from knowledgebeast_service.search.placement import Collections, merge, names_of
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour, collection_name, part_of
+from knowledgebeast_service.search.vector_store import Matrix, Neighbours, collection_name, part_of
 from knowledgebeast_service.storage import generations
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.storage.documents import ensure_project, require_project
@@ -24,10 +24,8 @@ class Names:
 
     held: dict[str, set[int]] = field(default_factory=dict[str, set[int]])
 
-    async def query(
-        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]:
-        return [[Neighbour(one, one / 100) for one in sorted(self._of(collection))[:limit]]]
+    async def query(self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]:
+        return [Neighbours.of((one, one / 100) for one in sorted(self._of(collection))[:limit])]
 
     async def upsert(self, collection: str, chunk_ids: Sequence[int], vectors: Matrix, timeout_seconds: float) -> None:
         self._of(collection).update(chunk_ids)
@@ -191,5 +189,5 @@ async def test_a_view_from_before_the_swap_goes_on_when_the_old_one_is_dropped(
 
 
 def test_merging_keeps_the_nearest_of_all_parts() -> None:
-    parts = [[[Neighbour(1, 0.1), Neighbour(4, 0.4)]], [[Neighbour(3, 0.1), Neighbour(2, 0.2)]]]
-    assert merge(parts, 3) == [[Neighbour(1, 0.1), Neighbour(3, 0.1), Neighbour(2, 0.2)]]
+    parts = [[Neighbours.of([(1, 0.1), (4, 0.4)])], [Neighbours.of([(3, 0.1), (2, 0.2)])]]
+    assert [list(one) for one in merge(parts, 3)] == [[(1, 0.1), (3, 0.1), (2, 0.2)]]

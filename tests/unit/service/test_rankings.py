@@ -3,7 +3,7 @@ import numpy as np
 from knowledgebeast_service.search.hits import Hit
 from knowledgebeast_service.search.keyword_index import KeywordIndex
 from knowledgebeast_service.search.rankings import best_chunks, continued
-from knowledgebeast_service.search.vector_store import Neighbour
+from knowledgebeast_service.search.vector_store import Neighbours
 from knowledgebeast_service.storage.records import ChunkPostings
 from written_hits import columns
 
@@ -16,14 +16,14 @@ def index(*documents_of_chunks: tuple[int, int]) -> KeywordIndex:
 
 
 def test_a_document_stands_where_its_nearest_chunk_stands() -> None:
-    neighbours = [Neighbour(3, 0.1), Neighbour(1, 0.2), Neighbour(2, 0.3)]
+    neighbours = Neighbours.of([(3, 0.1), (1, 0.2), (2, 0.3)])
     ranking = best_chunks(neighbours, index((1, 10), (2, 20), (3, 20)), is_cut=False)
     assert [(hit.chunk_id, hit.document_id) for hit in ranking.hits.page()] == [(3, 20), (1, 10)]
     assert ranking.hits.page()[0].score == 0.9
 
 
 def test_chunks_that_are_no_longer_here_are_left_out() -> None:
-    neighbours = [Neighbour(7, 0.1), Neighbour(1, 0.2), Neighbour(99, 0.3)]
+    neighbours = Neighbours.of([(7, 0.1), (1, 0.2), (99, 0.3)])
     assert [hit.chunk_id for hit in best_chunks(neighbours, index((1, 10)), is_cut=False).hits.page()] == [1]
     assert best_chunks(neighbours, KeywordIndex(), is_cut=False).hits.page() == []
 

@@ -10,7 +10,7 @@ from knowledgebeast_service.maintenance import fill
 from knowledgebeast_service.maintenance.rebuild import PARTITION, REBUILD, RETURN, Rebuild, rebuild
 from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.search.placement import Collections, names_of
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour, collection_name
+from knowledgebeast_service.search.vector_store import NO_NEIGHBOURS, Matrix, Neighbours, collection_name
 from knowledgebeast_service.storage import generations, ingest_queue
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.database import Database
@@ -174,10 +174,10 @@ async def test_a_new_collection_that_does_not_find_its_canaries_never_serves(
 ) -> None:
     query = world.store.query
 
-    async def torn(collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[list[Neighbour]]:
+    async def torn(collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]:
         if collection == world.first:
             return await query(collection, vectors, limit, timeout_seconds)
-        return [[] for _ in vectors]
+        return [NO_NEIGHBOURS for _ in vectors]
 
     monkeypatch.setattr(world.store, "query", torn)
     result = await world.run("a")

@@ -15,7 +15,7 @@ from knowledgebeast_service.errors import CollectionMissingError, VectorStoreErr
 from knowledgebeast_service.search.collection_health import CollectionHealth, Failing
 from knowledgebeast_service.search.placement import Collections, names_of
 from knowledgebeast_service.search.silences import Silences
-from knowledgebeast_service.search.vector_store import Neighbour, part_of
+from knowledgebeast_service.search.vector_store import Neighbours, part_of
 from knowledgebeast_service.settings import LiveSettings
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.storage.ingest_queue import sample_published, stored_vectors
@@ -204,7 +204,7 @@ class CanaryRounds:
         return Round(1.0)
 
 
-def _found_itself(chunk_id: int, answer: list[Neighbour], stored: dict[int, bytes]) -> bool:
+def _found_itself(chunk_id: int, answer: Neighbours, stored: dict[int, bytes]) -> bool:
     """Whether the chunk, or one with the very same vector, is among the neighbours."""
     own = stored[chunk_id]
     return any(neighbour.chunk_id == chunk_id or stored.get(neighbour.chunk_id) == own for neighbour in answer)

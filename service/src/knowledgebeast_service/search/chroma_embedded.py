@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar, cast
 
 from knowledgebeast_service.errors import CollectionMissingError, VectorStoreError
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour
+from knowledgebeast_service.search.vector_store import Matrix, Neighbours
 from knowledgebeast_service.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -50,17 +50,15 @@ class EmbeddedChromaStore:
         self._client: _Client | None = None
         self._lock: int | None = None
 
-    async def query(
-        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]:
-        def run(client: _Client) -> list[list[Neighbour]]:
+    async def query(self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]:
+        def run(client: _Client) -> list[Neighbours]:
             found = self._collection(client, collection)
             result = found.query(query_embeddings=vectors, n_results=limit, include=["distances"])
             return [
-                [
-                    Neighbour(int(cast("str", chunk_id)), float(cast("float", distance)))
+                Neighbours.of(
+                    (int(cast("str", chunk_id)), float(cast("float", distance)))
                     for chunk_id, distance in zip(ids, distances, strict=True)
-                ]
+                )
                 for ids, distances in zip(result["ids"], result["distances"], strict=True)
             ]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from knowledgebeast_service.errors import CollectionMissingError
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour, VectorStore, collection_name, part_of
+from knowledgebeast_service.search.vector_store import Matrix, Neighbours, VectorStore, collection_name, part_of
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.storage.generations import Generation, serving_generation, written_generations
@@ -43,7 +43,7 @@ class Collections:
 
     async def query(
         self, project: Project, model_hash: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]:
+    ) -> list[Neighbours]:
         """The nearest of all parts, nearest first; raises as VectorStore.query."""
         generation = await self.serving(project, model_hash)
         try:
@@ -58,7 +58,7 @@ class Collections:
 
     async def query_generation(
         self, generation: Generation, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]:
+    ) -> list[Neighbours]:
         """`query`, of a generation that need not serve."""
         asked = [self.store.query(name, vectors, limit, timeout_seconds) for name in names_of(generation)]
         if len(asked) == 1:
@@ -114,9 +114,13 @@ class Collections:
         return [(name, places) for name, places in split if places]
 
 
-def merge(answers: Sequence[list[list[Neighbour]]], limit: int) -> list[list[Neighbour]]:
+def merge(answers: Sequence[list[Neighbours]], limit: int) -> list[Neighbours]:
     """For each vector the `limit` nearest of what the parts have answered; ties by chunk id."""
-    return [
-        sorted((one for part in parts for one in part), key=lambda one: (one.distance, one.chunk_id))[:limit]
-        for parts in zip(*answers, strict=True)
-    ]
+    return [_nearest(parts, limit) for parts in zip(*answers, strict=True)]
+
+
+def _nearest(parts: Sequence[Neighbours], limit: int) -> Neighbours:
+    every = Neighbours(
+        np.concatenate([part.chunk_ids for part in parts]), np.concatenate([part.distances for part in parts])
+    )
+    return every.take(np.lexsort((every.chunk_ids, every.distances))[:limit])

@@ -1,14 +1,12 @@
 """Rankings of documents on their way to a page. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from knowledgebeast_service.search.hits import Hits, first_of_each
 from knowledgebeast_service.search.keyword_index import KeywordIndex
-from knowledgebeast_service.search.vector_store import Neighbour
+from knowledgebeast_service.search.vector_store import Neighbours
 
 
 @dataclass(frozen=True)
@@ -19,11 +17,10 @@ class Ranking:
     is_cut: bool
 
 
-def best_chunks(neighbours: Sequence[Neighbour], index: KeywordIndex, *, is_cut: bool) -> Ranking:
-    """Neighbours, nearest first, as documents; chunks deleted here but not yet in Chroma are left out."""
-    chunks = chunk_ids(neighbours)
+def best_chunks(neighbours: Neighbours, index: KeywordIndex, *, is_cut: bool) -> Ranking:
+    """Neighbours as documents; chunks deleted here but not yet in Chroma are left out."""
+    chunks, distances = neighbours.chunk_ids, neighbours.distances
     documents = index.documents_of(chunks)
-    distances = np.fromiter((one.distance for one in neighbours), np.float64, len(neighbours))
     live = np.flatnonzero(documents >= 0)
     best = live[first_of_each(documents[live])]
     return Ranking(Hits(chunks[best], documents[best], 1 - distances[best]), is_cut)
@@ -41,7 +38,3 @@ def continued(near: Hits, deep: Hits) -> Hits:
         np.concatenate([near.document_ids, deep.document_ids[new]]),
         np.concatenate([near.scores, deep.scores[new]]),
     )
-
-
-def chunk_ids(neighbours: Sequence[Neighbour]) -> NDArray[np.int64]:
-    return np.fromiter((one.chunk_id for one in neighbours), np.int64, len(neighbours))

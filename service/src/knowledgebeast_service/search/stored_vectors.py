@@ -6,7 +6,7 @@ from itertools import islice
 
 import numpy as np
 
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour
+from knowledgebeast_service.search.vector_store import NO_NEIGHBOURS, Matrix, Neighbours
 from knowledgebeast_service.storage.connection import Connection, Row
 from knowledgebeast_service.storage.records import VECTOR_TYPE
 
@@ -20,7 +20,7 @@ def nearest_stored(
     vector: Matrix,
     limit: int,
     documents: Sequence[int] | None = None,
-) -> list[Neighbour]:
+) -> Neighbours:
     """The `limit` nearest vectors of these documents, or of all; nearest first. `vector` has shape (1, dimension)."""
     if documents is None:
         return _nearest(_rows_of_all(connection, project_id, model_hash), vector, limit)
@@ -42,7 +42,7 @@ def _rows_of(connection: Connection, project_id: int, model_hash: str, documents
     )
 
 
-def _nearest(rows: Iterator[Row], vector: Matrix, limit: int) -> list[Neighbour]:
+def _nearest(rows: Iterator[Row], vector: Matrix, limit: int) -> Neighbours:
     chunk_ids: list[int] = []
     parts: list[Matrix] = []
     for batch in _batches(rows):
@@ -50,10 +50,10 @@ def _nearest(rows: Iterator[Row], vector: Matrix, limit: int) -> list[Neighbour]
         stored = np.frombuffer(b"".join(row[1] for row in batch), dtype=VECTOR_TYPE).reshape(len(batch), -1)
         parts.append(stored.astype(np.float32) @ vector[0])
     if not parts:
-        return []
+        return NO_NEIGHBOURS
     distances = 1 - np.concatenate(parts)
-    order: list[int] = np.lexsort((np.array(chunk_ids), distances))[:limit].tolist()
-    return [Neighbour(chunk_ids[place], float(distances[place])) for place in order]
+    found = Neighbours(np.array(chunk_ids, dtype=np.int64), distances.astype(np.float64))
+    return found.take(np.lexsort((found.chunk_ids, distances))[:limit])
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:

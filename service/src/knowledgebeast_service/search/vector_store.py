@@ -1,6 +1,7 @@
 """What the service needs of a vector database. Two implementations: Chroma over HTTP, and Chroma in the process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,15 +17,47 @@ class Neighbour(NamedTuple):
     distance: float
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """What is near one vector, nearest first, as two columns of equal length: a hundred are asked for with each query,
+    and objects of all of them would cost more than Chroma's answer takes to read.
+    """
+
+    chunk_ids: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, neighbours: Iterable[tuple[int, float]]) -> "Neighbours":
+        """From (chunk id, distance) pairs in their order."""
+        pairs = list(neighbours)
+        ids, distances = [chunk_id for chunk_id, _ in pairs], [distance for _, distance in pairs]
+        return cls(np.array(ids, dtype=np.int64), np.array(distances, dtype=np.float64))
+
+    def __len__(self) -> int:
+        return len(self.chunk_ids)
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        pairs = zip(self.chunk_ids.tolist(), self.distances.tolist(), strict=True)
+        return (Neighbour(chunk_id, distance) for chunk_id, distance in pairs)
+
+    def take(self, places: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Neighbours":
+        """Those at these places, in the order of the places, or those that a mask keeps."""
+        return Neighbours(self.chunk_ids[places], self.distances[places])
+
+
+NO_NEIGHBOURS = Neighbours.of([])
+
+
 class VectorStore(Protocol):
     """Every call ends within `timeout_seconds` and raises VectorStoreError when it fails for any reason.
 
     Calls on a collection that is not there raise CollectionMissingError.
     """
 
-    async def query(
-        self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float
-    ) -> list[list[Neighbour]]: ...
+    async def query(self, collection: str, vectors: Matrix, limit: int, timeout_seconds: float) -> list[Neighbours]:
+        """The neighbours of each vector."""
+        ...
+
     async def upsert(
         self, collection: str, chunk_ids: Sequence[int], vectors: Matrix, timeout_seconds: float
     ) -> None: ...

@@ -9,10 +9,9 @@ from knowledgebeast_service.resilience.breaker import CircuitBreaker
 from knowledgebeast_service.resilience.bulkhead import Bulkhead, BulkheadFullError
 from knowledgebeast_service.search.collection_health import CollectionHealth
 from knowledgebeast_service.search.placement import Collections
-from knowledgebeast_service.search.rankings import chunk_ids
 from knowledgebeast_service.search.replica import ProjectView
 from knowledgebeast_service.search.stored_vectors import nearest_stored
-from knowledgebeast_service.search.vector_store import Matrix, Neighbour
+from knowledgebeast_service.search.vector_store import NO_NEIGHBOURS, Matrix, Neighbours
 from knowledgebeast_service.settings import LiveSettings
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.storage.ingest_queue import sample_published
@@ -54,7 +53,7 @@ class VectorSearch:
             return f"vector search is off for this project: {reason}"
         return None
 
-    async def neighbours(self, view: ProjectView, model_hash: str, vector: Matrix, limit: int) -> list[Neighbour]:
+    async def neighbours(self, view: ProjectView, model_hash: str, vector: Matrix, limit: int) -> Neighbours:
         """The nearest stored vectors, nearest first; `vector` has shape (1, dimension).
 
         An HNSW graph may hold vectors that no walk through it reaches: of 40 put in as two batches, Chroma 1.5.9
@@ -70,7 +69,7 @@ class VectorSearch:
             lambda connection: nearest_stored(connection, view.project.id, model_hash, vector, limit)
         )
 
-    async def _in_chroma(self, project: Project, model_hash: str, vector: Matrix, limit: int) -> list[Neighbour]:
+    async def _in_chroma(self, project: Project, model_hash: str, vector: Matrix, limit: int) -> Neighbours:
         if reason := self.why_off(project):
             raise VectorStoreError(reason)
         timeout_seconds = self._settings().chroma_timeout_seconds
@@ -81,7 +80,7 @@ class VectorSearch:
             raise VectorStoreError(f"{CONCURRENT_QUERIES} queries already wait for Chroma") from None
         except CollectionMissingError as error:
             if not await self._has_published(project, model_hash):
-                return []  # nothing has been indexed yet: not a fault
+                return NO_NEIGHBOURS  # nothing has been indexed yet: not a fault
             self._breaker.record_failure(str(error))
             raise
         except VectorStoreError as error:
@@ -92,16 +91,16 @@ class VectorSearch:
 
     async def neighbours_among(
         self, view: ProjectView, model_hash: str, vector: Matrix, limit: int, only: Sequence[int]
-    ) -> list[Neighbour]:
+    ) -> Neighbours:
         """The same among the documents `only` (internal ids): exactly, however few of all they are."""
         if not only:
-            return []
+            return NO_NEIGHBOURS
         if len(only) > FEW_DOCUMENTS:
             found = await self.neighbours(view, model_hash, vector, FILTERED_NEIGHBOURS)
-            documents = view.index.documents_of(chunk_ids(found))
-            passing = [found[place] for place in np.flatnonzero(np.isin(documents, np.asarray(only)))]
+            documents = view.index.documents_of(found.chunk_ids)
+            passing = found.take(np.flatnonzero(np.isin(documents, np.asarray(only))))
             if len(passing) >= limit or len(found) < FILTERED_NEIGHBOURS:
-                return passing[:limit]
+                return passing.take(slice(limit))
         # What the filter leaves may lie beyond any number of neighbours: rank all of it.
         return await self._database.read(
             lambda connection: nearest_stored(connection, view.project.id, model_hash, vector, limit, only)
