@@ -94,6 +94,8 @@ def test_defaults_of_the_object_are_the_services_own() -> None:
     "variable",
     [
         "DATA_DIR",
+        "VOLUME_OWNER",
+        "BACKUP_DIR",
         "CHROMA_URL",
         "MODEL_DIR",
         "MODEL_COPY_DIR",

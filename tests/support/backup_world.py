@@ -69,6 +69,7 @@ def write_manifest(folder: Path, data_dir: Path, created_at: datetime) -> None:
         attempt="by-hand",
         created_at=created_at,
         volume_id=identity.volume_id,
+        owner=identity.owner,
         database_id=contents.database_id,
         schema_version=contents.schema_version,
         seq=contents.seq,

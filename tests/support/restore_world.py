@@ -38,11 +38,12 @@ class RestoreWorld:
     folder: Path
     acknowledged: dict[Key, str] = field(default_factory=dict[Key, str])
     shipped_to: int = 0
+    owner: str | None = None
 
     def __post_init__(self) -> None:
         self.data = self.folder / "data"
         self.backups = self.folder / "backups"
-        self.database = Database(self.data / NAME)
+        self.database = Database(self.data / NAME, owner=self.owner)
         self.database.open()
 
     def put(self, key: str, text: str, project: str = "p") -> None:

@@ -12,6 +12,7 @@ from fastapi.routing import iter_route_contexts
 from knowledgebeast_service import __version__
 from knowledgebeast_service.api import docs_page, file_routes, ingest_routes, operations, query_routes, routes
 from knowledgebeast_service.api.access import AuthorizeMiddleware, IdentifyMiddleware
+from knowledgebeast_service.api.admin_token import AdminToken
 from knowledgebeast_service.api.key_file import KeyFile
 from knowledgebeast_service.api.middleware import BodyLimitMiddleware, ObserveMiddleware, RateLimitMiddleware
 from knowledgebeast_service.api.openapi import install as install_document
@@ -53,7 +54,7 @@ from knowledgebeast_service.search.vectors import VectorSearch
 from knowledgebeast_service.settings import LiveSettings, Settings
 from knowledgebeast_service.shipping.shipper import Shipper
 from knowledgebeast_service.storage.database import Database
-from knowledgebeast_service.storage.watch import watch
+from knowledgebeast_service.storage.watch import until_ours, watch
 from knowledgebeast_service.telemetry.limits import cpu_limit
 from knowledgebeast_service.telemetry.logs import set_log_level
 from knowledgebeast_service.telemetry.metrics import Metrics
@@ -114,14 +115,39 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         raise
     app.state.components = parts
     app.state.keys = keys
-    app.state.rate_limit = SharedLimit(
-        settings.data_dir / RATE_TABLE, lambda shared: parts.metrics.set("kb_rate_limit_shared", shared)
-    )
-    app.state.rate_limit.open()
+    app.state.rate_limit = SharedLimit(None)
     _announce_routes(app, parts.metrics)
     parts.background.start("settings", _follow_settings(parts.live))
     parts.background.start("API keys", keys.run())
     parts.background.start("memory profile", parts.profiler.run())
+    if parts.database.is_of_another:
+        log.error("nothing is served: %s", parts.database.damage)
+        parts.background.start("volume", _begin_when_ours(app, parts))
+    else:
+        _begin(app, parts)
+    settle_memory()
+    try:
+        yield
+    finally:
+        await _close(parts)
+        app.state.rate_limit.close()
+
+
+async def _begin_when_ours(app: FastAPI, parts: Components) -> None:
+    """A volume that is adopted is served without a restart."""
+    await until_ours(parts.database)
+    _begin(app, parts)
+
+
+def _begin(app: FastAPI, parts: Components) -> None:
+    """Everything that may leave something on the data volume."""
+    settings = parts.settings
+    if settings.admin_port:
+        _make_admin_token(settings)
+    app.state.rate_limit = SharedLimit(
+        settings.data_dir / RATE_TABLE, lambda shared: parts.metrics.set("kb_rate_limit_shared", shared)
+    )
+    app.state.rate_limit.open()
     parts.background.start("database", watch(parts.database))
     parts.background.start("start check", StartCheck(parts.database).run())
     parts.background.start("reconcile", Reconciliation(parts.database, Collections(parts.store, parts.database)).run())
@@ -135,12 +161,14 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         parts.background.start("shipping", parts.shipper.run())
     parts.background.start("vector health", _after_loading(parts))
     parts.background.start("analyser", Reanalysis(parts.database).run())
-    settle_memory()
+
+
+def _make_admin_token(settings: Settings) -> None:
+    """Before anybody calls: whoever may mount the volume reads it there."""
     try:
-        yield
-    finally:
-        await _close(parts)
-        app.state.rate_limit.close()
+        AdminToken(settings.data_dir).ensure()
+    except OSError as error:
+        log.warning("the admin token cannot be made yet: %s", error)
 
 
 def build_components(settings: Settings) -> Components:
@@ -156,6 +184,7 @@ def build_components(settings: Settings) -> Components:
 
     database = Database(
         settings.database_path,
+        owner=settings.volume_owner,
         deadline_seconds=settings.database_deadline_seconds,
         on_error=lambda kind: metrics.inc("kb_database_errors_total", kind=kind),
         on_write=lambda seconds: metrics.observe("kb_database_write_duration_seconds", seconds),

@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Literal
 
@@ -14,7 +13,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from knowledgebeast_service.api.admin import create_admin_app
-from knowledgebeast_service.api.admin_token import AdminToken
 from knowledgebeast_service.api.http_protocol import BoundedHttpProtocol
 from knowledgebeast_service.components import Components
 from knowledgebeast_service.main import create_app
@@ -90,17 +88,12 @@ class DrainingServer(uvicorn.Server):
 class AdminServer(uvicorn.Server):
     """Serves the admin port for as long as the API is served. Signals are the other server's business."""
 
-    def __init__(self, config: uvicorn.Config, data_dir: Path) -> None:
+    def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self._data_dir = data_dir
         self._serving: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Listen. A port that is taken costs the admin calls, not the service: it may be a second one on a laptop."""
-        try:
-            AdminToken(self._data_dir).ensure()
-        except OSError as error:
-            log.warning("the admin token cannot be made yet: %s", error)
         try:
             listener = socket.create_server((self.config.host, self.config.port))
         except OSError as error:
@@ -123,7 +116,7 @@ def serve(settings: Settings, on_listening: Callable[[int], None] = lambda _port
     admin = None
     if settings.admin_port:
         config = _config(create_admin_app(app), settings.admin_host, settings.admin_port, lifespan="off")
-        admin = AdminServer(config, settings.data_dir)
+        admin = AdminServer(config)
     config = _config(app, settings.host, settings.port, lifespan="on")
     DrainingServer(config, settings.drain_seconds, admin, on_listening).run()
 

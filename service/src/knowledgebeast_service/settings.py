@@ -103,6 +103,12 @@ class Settings(BaseSettings, LiveSettings):  # pyright: ignore[reportIncompatibl
     )
 
     data_dir: Path = Field(default=Path("data"), description="Folder of the database (and of an embedded Chroma).")
+    volume_owner: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Whose the data volume is, such as namespace/name of the KnowledgeBeast: recorded there at the "
+        "first start, and a volume of another owner is refused; unset = any volume.",
+    )
     backup_dir: Path | None = Field(
         default=None,
         description="Folder of backups and shipped changes, on a volume of its own; unset = nothing is shipped, and "

@@ -5,6 +5,10 @@ from typing import cast
 import pytest
 
 from knowledgebeast_operator.custom_resource.names import UID_LABEL
+from knowledgebeast_operator.custom_resource.spec import RestoreFrom
+from knowledgebeast_operator.operands import effective
+from knowledgebeast_operator.operands.bootstrap import bootstrap_job
+from knowledgebeast_operator.operands.maintenance import BesidePods, MaintenanceTask, job
 from operand_objects import at, knowledge_beast, operands, pod_specs, selects
 
 
@@ -202,6 +206,23 @@ def test_added_variables_do_not_displace_the_operators_own() -> None:
     added = [{"name": "TRUSTED_PROXIES", "value": "1"}, {"name": "DATA_DIR", "value": "/elsewhere"}]
     variables = environment({"service": {"podTemplate": {"env": added}}})
     assert (variables["TRUSTED_PROXIES"], variables["DATA_DIR"]) == ("1", "/data")
+
+
+def test_every_pod_on_the_data_volume_says_whose_it_must_be_by_name() -> None:
+    """By the uid, an object that is made again would be refused the volume that it retained."""
+    kb = knowledge_beast()
+    last = effective(kb, default_image="i")
+    source = RestoreFrom(claim_name="other-backups")
+    jobs = {
+        ("Job", "bootstrap"): bootstrap_job(kb, last, source),
+        ("Job", "restore"): job(kb, last, MaintenanceTask("a1", "restore"), BesidePods()),
+    }
+    specs = pod_specs({**operands(), **jobs})
+    on_volume = {name for name, spec in specs.items() if "demo-database" in json.dumps(spec["volumes"])}
+    assert on_volume >= {"demo", "demo-backup", "demo-check", "demo-clean", "bootstrap", "restore"}
+    for name in on_volume:
+        variables = cast("list[dict[str, str]]", at(specs[name], "containers", 0, "env"))
+        assert [one["value"] for one in variables if one["name"] == "VOLUME_OWNER"] == ["search/demo"], name
 
 
 def test_resources_are_the_specs() -> None:

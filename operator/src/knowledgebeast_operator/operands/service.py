@@ -109,9 +109,13 @@ def _container(kb: KnowledgeBeast, effective: Effective) -> Manifest:
 
 
 def service_environment(kb: KnowledgeBeast) -> dict[str, str]:
-    """Where things are, and the model, which no pod exchanges while it runs. What people tune is in the settings."""
+    """Where things are, whose they are, and the model, which no pod exchanges while it runs. What people tune is in the
+    settings.
+    """
     return {
         "DATA_DIR": pods.DATA_FOLDER,
+        # By name and not by uid: an object that is made again takes over the volume that the last one retained.
+        "VOLUME_OWNER": f"{kb.namespace}/{kb.name}",
         "BACKUP_DIR": pods.BACKUP_FOLDER,
         "CHROMA_URL": f"http://{names.chroma_name(kb.name)}:{pods.HTTP_PORT}",
         "MODEL_DIR": MODEL_FOLDER,

@@ -161,7 +161,7 @@ def consider_restore(
         return NotApplicable(
             "WrongVolume",
             "The volume is not the one that this object's database was on, so nothing is restored onto it. Mount the "
-            "right one, or make a new object with spec.bootstrap.restoreFrom.",
+            "right one, adopt this one (docs/restore.md), or make a new object with spec.bootstrap.restoreFrom.",
         )
     if checked.damage is Damage.SCHEMA:
         return NotApplicable(

@@ -72,7 +72,12 @@ class TokenMiddleware:
             await self._app(scope, receive, send)
             return
         scheme, _, presented = Headers(scope=scope).get("authorization", "").partition(" ")
-        data_dir = components_of(scope).settings.data_dir
+        parts = components_of(scope)
+        data_dir = parts.settings.data_dir
+        if parts.database.is_of_another:  # and so is the token there
+            detail = str(parts.database.damage)
+            await problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, path=scope["path"])(scope, receive, send)
+            return
         try:
             is_good = scheme.lower() == "bearer" and AdminToken(data_dir).matches(presented.strip())
         except OSError as error:

@@ -103,6 +103,8 @@ def _cache(found: CacheStats) -> dict[str, object]:
 async def _not_ready_because(parts: Components) -> str | None:
     if parts.is_draining:
         return "the process is shutting down"
+    if parts.database.is_of_another:
+        return str(parts.database.damage)
     if not parts.replica.is_loaded:
         return "the keyword index is still loading"
     if parts.model_holders.is_behind():

@@ -43,7 +43,8 @@ def _database(parts: Components, documents: int | str) -> ComponentState:
     damage = parts.database.damage
     is_readable = not isinstance(documents, str)
     if not damage.is_good:
-        details: dict[str, object] = {"reason": "corrupt", "damage": damage.damage, "error": str(damage)}
+        reason = "wrong-volume" if parts.database.is_of_another else "corrupt"
+        details: dict[str, object] = {"reason": reason, "damage": damage.damage, "error": str(damage)}
         return ComponentState("down", details | {"readable": is_readable})
     return ComponentState("up") if is_readable else ComponentState("down", {"error": documents})
 

@@ -77,9 +77,7 @@ def backups(
         verdicts = [Verdict(one.id, Path(), one, ok=True) for one in _remote(lambda: _sets().manifests())]
         typer.echo(json.dumps([_shown(one) for one in verdicts])) if as_json else Console().print(_table(verdicts))
         return
-    identity = read_identity(data_dir)
-    expected = Expected(volume_id=identity.volume_id if identity else None)
-    verdicts = judge_all(backup_folder(data_dir, backup_dir), expected)
+    verdicts = judge_all(backup_folder(data_dir, backup_dir), Expected.of(read_identity(data_dir)))
     if as_json:
         typer.echo(json.dumps([_shown(one) for one in verdicts]))
     else:
@@ -106,7 +104,8 @@ def drill(
     os.nice(NICENESS)
     folder = backup_folder(data_dir, backup_dir)
     scratch = scratch_dir or Path(tempfile.gettempdir())
-    report(data_dir, DRILL, attempt_id, lambda: run_drill(folder, scratch, attempt_id), only_success=True)
+    expected = Expected.of(read_identity(data_dir))
+    report(data_dir, DRILL, attempt_id, lambda: run_drill(folder, scratch, attempt_id, expected), only_success=True)
 
 
 def backup_folder(data_dir: Path, backup_dir: Path | None) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from knowledgebeast_service.cli.maintain import AttemptId, DataDir, report
+from knowledgebeast_service.cli.maintain import AttemptId, DataDir, report, volume_owner
 from knowledgebeast_service.cli.maintain_backups import BackupDir, backup_folder
 from knowledgebeast_service.cli.maintain_collections import maintain
 from knowledgebeast_service.maintenance.restore.base import with_base
@@ -25,18 +25,14 @@ from knowledgebeast_service.maintenance.result import TaskResult
 
 __all__ = ["maintain"]
 
-VolumeId = Annotated[
-    str | None, typer.Option(envvar="VOLUME_ID", help="Identity that the volume must have (volume.json).")
-]
-
 
 @maintain.command(
     help="Make damaged indexes anew from the tables, in a copy. Needs every service stopped.\n\n"
     "Example: knowledgebeast maintain reindex --data-dir data --attempt-id fix-1"
 )
-def reindex(attempt_id: AttemptId, data_dir: DataDir = Path("data"), volume_id: VolumeId = None) -> None:
+def reindex(attempt_id: AttemptId, data_dir: DataDir = Path("data")) -> None:
     progress = Talk(REINDEX)
-    run = lambda: run_reindex(data_dir / "knowledgebeast.db", attempt_id, progress, volume_id)  # noqa: E731
+    run = lambda: run_reindex(data_dir / "knowledgebeast.db", attempt_id, progress)  # noqa: E731
     report(data_dir, REINDEX, attempt_id, run, only_success=True)
 
 
@@ -68,7 +64,6 @@ def restore(
         Path | None,
         typer.Option(help="Where the restored database is backed up at once; unset = where the backup came from."),
     ] = None,
-    volume_id: VolumeId = None,
     since: Annotated[float | None, typer.Option(help="Unix time at which the incident began, for the RTO.")] = None,
     lock_wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for others to end.")] = 30,
 ) -> None:
@@ -78,7 +73,7 @@ def restore(
         only_backup=only_backup,
         approve_loss=approve_loss,
         new_volume=new_volume,
-        volume_id=volume_id,
+        owner=volume_owner(),
         since=since,
         lock_wait_seconds=lock_wait_seconds,
     )

@@ -1,12 +1,12 @@
 """`knowledgebeast maintain warm`: fill the caches of running service processes by their admin port."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from knowledgebeast_service.cli.admin_port import AdminCallError, Json, ask, every_address, read_token
+from knowledgebeast_service.cli.maintain import refuse_another_volume, termination_log
 from knowledgebeast_service.maintenance.result import TaskResult, read_result, result_path, write_result
 
 TASK = "warm"
@@ -44,6 +44,7 @@ def warm(
         path = None if attempt_id is None else result_path(data_dir, TASK, attempt_id)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    refuse_another_volume(data_dir, TASK, attempt_id or "")
     result = None if path is None else read_result(path)
     if result is None:
         body: dict[str, object] = {"project": project, "top_queries": top_queries, "per_second": per_second}
@@ -51,7 +52,7 @@ def warm(
             body["queries"] = _lines(queries_file)
         result = _warm(admin_url, read_token(data_dir), body, attempt_id or "", all_addresses=all_addresses)
         if path is not None:
-            write_result(path, result, Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log")))
+            write_result(path, result, termination_log())
     typer.echo(result.to_json())
     raise typer.Exit(0 if result.ok else 1)
 

@@ -17,7 +17,7 @@ LOCK_WAIT_SECONDS = 30.0
 SHOWN = 10
 
 
-def check(database: Path, attempt: str, backup_dir: Path | None = None, volume_id: str | None = None) -> TaskResult:
+def check(database: Path, attempt: str, backup_dir: Path | None = None) -> TaskResult:
     """Read the whole database; `ok` is False when anything is wrong, and `measured` says what."""
     lock = VolumeLock(database)
     try:
@@ -33,7 +33,7 @@ def check(database: Path, attempt: str, backup_dir: Path | None = None, volume_i
         return TaskResult(TASK, attempt, ok=False, refused=_unreadable(database, error), reason="NotReadable")
     started = time.monotonic()
     try:
-        report = _classified(database, backup_dir, volume_id)
+        report = _classified(database, backup_dir)
     except (OSError, apsw.IOError, apsw.CantOpenError) as error:
         sentence = (
             f"{database} cannot be read ({type(error).__name__}: {error}); its content is not known to be damaged"
@@ -55,11 +55,11 @@ def check(database: Path, attempt: str, backup_dir: Path | None = None, volume_i
     return TaskResult(TASK, attempt, ok=finding.is_good, measured=measured)
 
 
-def _classified(database: Path, backup_dir: Path | None, volume_id: str | None) -> Report:
+def _classified(database: Path, backup_dir: Path | None) -> Report:
     waiting = restore_under_way(database.parent)
     if waiting != GOOD:
         return Report(waiting)
-    return classify(database, volume_id=volume_id, floors=floors_of(backup_dir))
+    return classify(database, floors=floors_of(backup_dir))
 
 
 def _unreadable(database: Path, error: Exception) -> str:

@@ -55,8 +55,13 @@ def write_result(path: Path, result: TaskResult, termination_log: Path = TERMINA
         make_folder(path.parent)
         write_file(path, f"{result.to_json()}\n".encode())
     finally:
-        if termination_log.exists():
-            termination_log.write_bytes(shortened(result).to_json().encode()[:TERMINATION_BYTES])
+        write_last_word(result, termination_log)
+
+
+def write_last_word(result: TaskResult, termination_log: Path = TERMINATION_LOG) -> None:
+    """The copy for Kubernetes alone."""
+    if termination_log.exists():
+        termination_log.write_bytes(shortened(result).to_json().encode()[:TERMINATION_BYTES])
 
 
 def shortened(result: TaskResult, limit: int = TERMINATION_BYTES) -> TaskResult:

@@ -14,7 +14,7 @@ from typing import Literal
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.migrations import schema_version
 from knowledgebeast_service.storage.volume import NAME as IDENTITY
-from knowledgebeast_service.storage.volume import read_identity
+from knowledgebeast_service.storage.volume import owned_by_another, read_identity
 from knowledgebeast_service.storage.wal_tail import wal_state
 
 Kind = Literal["none", "index", "pages", "missing", "empty", "not-a-database", "schema", "wrong-volume"]
@@ -49,6 +49,12 @@ GOOD = Finding()
 def side_files(database: Path) -> list[Path]:
     """Files that belong to the database and to no other: they must move with it, or they would be applied to it."""
     return [database.with_name(f"{database.name}{suffix}") for suffix in ("-wal", "-shm", "-journal")]
+
+
+def another_volume(data_dir: Path, owner: str | None) -> Finding:
+    """Bad where the volume says that it is of another object: whatever lies on it is none of ours."""
+    sentence = owned_by_another(data_dir, owner)
+    return GOOD if sentence is None else Finding("wrong-volume", (sentence,))
 
 
 def restore_under_way(data_dir: Path) -> Finding:
@@ -129,9 +135,10 @@ def inode_of(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def damage_before_opening(database: Path) -> Finding:
+def damage_before_opening(database: Path, owner: str | None = None) -> Finding:
     """All that can be told without writing: a connection that may write changes even another application's file."""
-    for finding in (restore_under_way(database.parent), file_damage(database)):
+    folder = database.parent
+    for finding in (another_volume(folder, owner), restore_under_way(folder), file_damage(database)):
         if not finding.is_good:
             return finding
     if not database.exists() or database.stat().st_size == 0 or side_files(database)[2].exists():

@@ -15,13 +15,14 @@ import apsw
 
 from knowledgebeast_service.errors import DatabaseBusyError, DatabaseError, DatabaseReplacedError, StartupError
 from knowledgebeast_service.storage.connection import Connection
-from knowledgebeast_service.storage.damage import GOOD, Finding, damage_before_opening, inode_of
+from knowledgebeast_service.storage.damage import GOOD, Finding, another_volume, damage_before_opening, inode_of
 from knowledgebeast_service.storage.filesystem import refuse_network_file_system
 from knowledgebeast_service.storage.group_commit import GroupCommit
 from knowledgebeast_service.storage.head_mark import HeadMark
 from knowledgebeast_service.storage.locks import VolumeLock, WriteLock
 from knowledgebeast_service.storage.migrations import IDENTITY_VERSION, migrate, schema_version
 from knowledgebeast_service.storage.outbox import head
+from knowledgebeast_service.storage.volume import NAME as IDENTITY
 from knowledgebeast_service.storage.volume import ensure_identity, record_database
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,17 @@ class Database:
         self,
         path: Path,
         *,
+        owner: str | None = None,
         deadline_seconds: float = 5.0,
         on_error: Callable[[str], None] = lambda _kind: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """`confirm` may be set: awaited with the number of a write's last change before the write is acknowledged."""
+        """`owner` is whose the volume must be, where it says whose it is; None = anybody's.
+
+        `confirm` may be set: awaited with the number of a write's last change before the write is acknowledged.
+        """
         self.path = path
+        self._owner = owner
         self._deadline_seconds = deadline_seconds
         self._on_error = on_error
         self._on_write = on_write
@@ -65,19 +71,24 @@ class Database:
         self._local = threading.local()
 
     def open(self, *, volume_lock_wait_seconds: float = VOLUME_LOCK_WAIT_SECONDS) -> None:
-        """Lock, open and migrate. A damaged file is left alone: `damage` says why, and everything is refused.
+        """Lock, open and migrate. A damaged file is left alone: `damage` says why, and everything is refused. On the
+        volume of another object not even a lock is made.
 
         Raises:
             StartupError: a network file system, an exclusive task, or a file that cannot be opened.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.damage = another_volume(self.path.parent, self._owner)
+        if self.is_of_another:
+            self._on_error("wrong-volume")
+            return
         refuse_network_file_system(self.path.parent)
         self._volume_lock.acquire(exclusive=False, wait_seconds=volume_lock_wait_seconds)
         write_lock: WriteLock | None = None
         try:
             write_lock = WriteLock(self.path)
             with write_lock.hold(VOLUME_LOCK_WAIT_SECONDS):
-                self.damage = damage_before_opening(self.path)
+                self.damage = damage_before_opening(self.path, self._owner)
                 if self.damage.is_good:
                     self._open(write_lock)
         except (apsw.CorruptError, apsw.NotADBError) as error:
@@ -87,17 +98,18 @@ class Database:
             raise StartupError(f"the database {self.path} cannot be opened: {error}") from error
         if not self.damage.is_good:
             # Nothing is open, so nothing stands in the way of a restore.
-            self._on_error("corrupt")
+            self._on_error(self._damage_kind)
             self._volume_lock.release()
             if write_lock is not None:
                 write_lock.close()
 
     def _open(self, write_lock: WriteLock) -> None:
         self._writing = Connection(self.path)
-        if schema_version(self._writing) < IDENTITY_VERSION:  # new, or from before volumes had one
-            ensure_identity(self.path.parent)
+        is_new = schema_version(self._writing) < IDENTITY_VERSION  # or from before volumes had an identity
+        if is_new:
+            ensure_identity(self.path.parent, self._owner)
         migrate(self._writing)
-        record_database(self.path.parent)
+        self._record_volume(is_new=is_new)
         self._mark = HeadMark(self.path, self._writing)
         try:
             self._mark.write()
@@ -112,6 +124,21 @@ class Database:
             self._writing, self._write_lock, self.require_same_file, self._mark_head, self._deadline_seconds
         )
         self.is_open = True
+
+    def _record_volume(self, *, is_new: bool) -> None:
+        try:
+            if not (self.path.parent / IDENTITY).exists():
+                ensure_identity(self.path.parent, self._owner)
+            record_database(self.path.parent, self._owner)
+        except OSError as error:
+            if is_new:
+                raise
+            log.warning("whose volume this is cannot be written yet: %s", error)  # a full disk: it can be read from
+
+    @property
+    def is_of_another(self) -> bool:
+        """Whether the volume is of another object; nothing must be written to it then."""
+        return self.damage.damage == "wrong-volume"
 
     def close(self) -> None:
         """Wait for running work, close every connection, give up the volume lock."""
@@ -209,11 +236,16 @@ class Database:
 
     def _require_open(self) -> None:
         if not self.is_open:
-            raise DatabaseError(f"the database cannot be used: {self.damage}", "corrupt")
+            raise DatabaseError(f"the database cannot be used: {self.damage}", self._damage_kind)
 
     def _require_sound(self) -> None:
         if not self.damage.is_good:
-            raise DatabaseError(f"nothing is written, because the database is damaged: {self.damage}", "corrupt")
+            why = "the volume is another's" if self.is_of_another else "the database is damaged"
+            raise DatabaseError(f"nothing is written, because {why}: {self.damage}", self._damage_kind)
+
+    @property
+    def _damage_kind(self) -> str:
+        return "wrong-volume" if self.is_of_another else "corrupt"
 
     def _reader(self) -> Connection:
         self._require_open()

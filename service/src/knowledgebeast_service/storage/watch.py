@@ -30,6 +30,14 @@ async def watch(database: Database, seconds: float = WATCH_SECONDS) -> None:
         await loop.run_in_executor(None, look, database)
 
 
+async def until_ours(database: Database, seconds: float = WATCH_SECONDS) -> None:
+    """Look, for as long as the volume is another object's."""
+    loop = asyncio.get_running_loop()
+    while database.is_of_another:
+        await asyncio.sleep(seconds)
+        await loop.run_in_executor(None, look, database)
+
+
 def look(database: Database) -> None:
     """Once; what is found goes to the database, which counts it and stops writing."""
     if not database.is_open:

@@ -40,7 +40,7 @@ EMBEDDING_KINDS = ("query", "document")
 MODEL_FAILURES = ("files", "device", "mismatch", "runtime")
 EMBEDDING_CHOICES = ("sentence-transformers", "cuda")
 ACCESS_REFUSALS = ("no_key", "unknown_key", "expired_key", "route", "method", "scope", "project")
-DATABASE_ERRORS = ("busy", "full", "corrupt", "io", "replaced", "other")
+DATABASE_ERRORS = ("busy", "full", "corrupt", "wrong-volume", "io", "replaced", "other")
 
 QUERY_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0)
 CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.5, 10.0)

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from knowledgebeast_service.maintenance.backups.manifest import PARTIAL, Manifest, sets_folder
 from knowledgebeast_service.maintenance.backups.verify import Problem, Reason, verify_set
+from knowledgebeast_service.storage.volume import FormerOwner, VolumeIdentity
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,24 @@ class Expected:
     volume_id: str | None = None
     database_id: str | None = None
     max_age_seconds: float | None = None
+    owner: str | None = None
+    former_owners: tuple[FormerOwner, ...] = ()
+
+    @classmethod
+    def of(cls, identity: VolumeIdentity | None) -> Self:
+        """What can be restored onto this volume; anything, where it has no identity."""
+        if identity is None:
+            return cls()
+        return cls(volume_id=identity.volume_id, owner=identity.owner, former_owners=identity.former_owners)
+
+    def is_of_another(self, manifest: Manifest) -> bool:
+        """What a former owner made while the volume was its own is this one's; a set from before sets had an owner
+        is told by its volume alone.
+        """
+        if self.owner is None or manifest.owner in (None, self.owner):
+            return False
+        made_at = manifest.created_at.timestamp()
+        return not any(one.owner == manifest.owner and made_at <= one.until for one in self.former_owners)
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,8 @@ def set_folders(backup_dir: Path) -> list[Path]:
 
 
 def _not_expected(manifest: Manifest, expected: Expected) -> Problem | None:
+    if expected.is_of_another(manifest):
+        return Problem("OtherObject", f"it is of {manifest.owner}, not of {expected.owner}")
     if expected.volume_id is not None and manifest.volume_id != expected.volume_id:
         return Problem("OtherVolume", f"it is of volume {manifest.volume_id}, not of {expected.volume_id}")
     if expected.database_id is not None and manifest.database_id != expected.database_id:

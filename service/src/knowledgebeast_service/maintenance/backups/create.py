@@ -225,7 +225,7 @@ def _described(
         attempt=attempt,
         created_at=created_at,
         volume_id=identity.volume_id,
-        object_uid=identity.object_uid,
+        owner=identity.owner,
         database_id=contents.database_id,
         schema_version=contents.schema_version,
         seq=contents.seq,

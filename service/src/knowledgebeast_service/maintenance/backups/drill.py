@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from knowledgebeast_service.errors import StartupError
-from knowledgebeast_service.maintenance.backups.catalogue import Verdict, judged
+from knowledgebeast_service.maintenance.backups.catalogue import Expected, Verdict, judged
 from knowledgebeast_service.maintenance.backups.manifest import DATABASE, Manifest
 from knowledgebeast_service.maintenance.backups.verify import verify_database
 from knowledgebeast_service.maintenance.result import TaskResult
@@ -19,12 +19,12 @@ NAME = "knowledgebeast.db"
 SPACE_FACTOR = 2  # the copy, and the log of whoever opens it
 
 
-def drill(backup_dir: Path, scratch_dir: Path, attempt: str) -> TaskResult:
+def drill(backup_dir: Path, scratch_dir: Path, attempt: str, expected: Expected | None = None) -> TaskResult:
     """Restore, open as the service does, check in full; `scratch_dir`/drill-`attempt` is gone afterwards."""
     started = time.monotonic()
     skipped: list[Verdict] = []
     chosen: Verdict | None = None
-    for verdict in judged(backup_dir):
+    for verdict in judged(backup_dir, expected):
         if verdict.ok:
             chosen = verdict
             break

@@ -30,7 +30,7 @@ class Manifest(BaseModel):
     attempt: str
     created_at: datetime  # when the copy was begun: everything committed before it is in
     volume_id: str
-    object_uid: str | None = None
+    owner: str | None = None  # whose the volume was
     database_id: str
     schema_version: int
     seq: int

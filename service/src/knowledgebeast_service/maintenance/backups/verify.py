@@ -21,6 +21,7 @@ Reason = Literal[
     "InProgress",
     "NoManifest",
     "BadManifest",
+    "OtherObject",
     "OtherVolume",
     "Stale",
     "Empty",

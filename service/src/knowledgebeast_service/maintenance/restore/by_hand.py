@@ -69,7 +69,7 @@ def assess_loss(database: Path, backup_dir: Path, backup: str | None) -> TaskRes
     wal = wal_state(database)
     identity = read_identity(database.parent)
     try:
-        chosen = choose(backup_dir, backup, Expected(volume_id=None if identity is None else identity.volume_id))
+        chosen = choose(backup_dir, backup, Expected.of(identity))
     except RefusedError as refusal:
         return TaskResult(
             ASSESS_LOSS, "", ok=False, measured=refusal.measured, refused=str(refusal), reason=refusal.reason

@@ -17,7 +17,6 @@ from knowledgebeast_service.storage.damage import TABLES, Finding, Kind, file_da
 from knowledgebeast_service.storage.migrations import schema_version
 from knowledgebeast_service.storage.outbox import head, tallied_documents
 from knowledgebeast_service.storage.volume import NAME as IDENTITY
-from knowledgebeast_service.storage.volume import read_identity
 
 SHOWN = 10
 READ = 200  # messages of SQLite: enough to see whether any tree of a table is among them
@@ -50,9 +49,7 @@ class Report:
     rows: dict[str, int] = field(default_factory=dict[str, int])
 
 
-def classify(
-    database: Path, *, volume_id: str | None = None, floors: Sequence[Floor] = (), only_first: bool = False
-) -> Report:
+def classify(database: Path, *, floors: Sequence[Floor] = (), only_first: bool = False) -> Report:
     """Look at all of it. The caller holds the volume lock.
 
     With `only_first` SQLite stops at its first message: enough to know that something is wrong, not what.
@@ -60,7 +57,7 @@ def classify(
     Raises:
         OSError, apsw.IOError, apsw.CantOpenError: it cannot be read now, which says nothing of its content.
     """
-    finding = _volume(database, volume_id)
+    finding = _volume(database)
     if finding.is_good:
         finding = file_damage(database)
     if not finding.is_good:
@@ -94,11 +91,7 @@ def kind_of(messages: Iterable[str], index_trees: Iterable[int]) -> Kind:
     return kind
 
 
-def _volume(database: Path, volume_id: str | None) -> Finding:
-    identity = read_identity(database.parent)
-    if volume_id is not None and (identity is None or identity.volume_id != volume_id):
-        found = "has no identity" if identity is None else f"is volume {identity.volume_id}"
-        return Finding("wrong-volume", (f"{database.parent} {found}, not {volume_id}: is the right volume mounted?",))
+def _volume(database: Path) -> Finding:
     if not database.exists() and not holds_a_database(database.parent):
         sentence = f"there is no database at {database}, and no {IDENTITY} says that there was one"
         return Finding("wrong-volume", (f"{sentence}: is the right volume mounted?",))

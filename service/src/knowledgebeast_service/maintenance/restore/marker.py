@@ -24,6 +24,7 @@ from knowledgebeast_service.storage.durable import (
     sync_folder,
     write_file,
 )
+from knowledgebeast_service.storage.volume import record_database
 
 Step = Literal["preparing", "prepared", "quarantined"]
 
@@ -98,6 +99,7 @@ def swap(database: Path, marker: Marker, attempt: str) -> Marker:
         move_files(side_files(database), quarantine / "late")
         publish(prepared, database)
     remove_tree(scratch_folder(data_dir))
+    record_database(data_dir)
     record = record_path(data_dir, marker.task, attempt)
     make_folder(record.parent)
     publish(data_dir / MARKER, record)

@@ -27,14 +27,13 @@ def reindex(
     database: Path,
     attempt: str,
     progress: Progress = lambda _step: None,
-    volume_id: str | None = None,
     lock_wait_seconds: float = LOCK_WAIT_SECONDS,
 ) -> TaskResult:
     """Do it, or say why not."""
 
     def prepare(steps: Steps) -> dict[str, object]:
         with steps.step("classify"):
-            before = classify(database, volume_id=volume_id)
+            before = classify(database)
         _require_index_damage(before, database)
         _require_space(database)
         copy = begin(database.parent, TASK, attempt, steps.started_at) / database.name

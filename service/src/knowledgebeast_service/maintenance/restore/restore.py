@@ -33,7 +33,8 @@ from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.durable import copy_file, sync_file
 from knowledgebeast_service.storage.migrations import migrate
-from knowledgebeast_service.storage.volume import read_identity
+from knowledgebeast_service.storage.volume import NAME as IDENTITY
+from knowledgebeast_service.storage.volume import ensure_identity, read_identity
 from knowledgebeast_service.storage.wal_tail import wal_state
 
 TASK = "restore"
@@ -52,7 +53,7 @@ class Wanted:
     only_backup: bool = False
     approve_loss: bool = False
     new_volume: bool = False
-    volume_id: str | None = None
+    owner: str | None = None  # whose a volume becomes that has no identity yet
     since: float | None = None  # when the incident began
     lock_wait_seconds: float = LOCK_WAIT_SECONDS
 
@@ -85,7 +86,8 @@ class _Run:
         self._wal = wal_state(self._database)
         identity = read_identity(self._database.parent)
         with steps.step("choose"):
-            expected = Expected(volume_id=None if identity is None else identity.volume_id)
+            # What fills a new volume is another one's.
+            expected = Expected() if self._wanted.new_volume else Expected.of(identity)
             chosen = choose(self._backup_dir, self._wanted.backup, expected)
         with steps.step("classify"):
             damage = self._classify()
@@ -108,6 +110,8 @@ class _Run:
             "steps": dict(steps.seconds),
         }
         self._require_approval(loss, measured)
+        if not (self._database.parent / IDENTITY).exists():
+            ensure_identity(self._database.parent, self._wanted.owner)
         return measured
 
     def _require_new_volume(self) -> None:
@@ -144,7 +148,7 @@ class _Run:
     def _report(self) -> Report:
         try:
             floors = floors_of(self._backup_dir)
-            return classify(self._database, volume_id=self._wanted.volume_id, floors=floors)
+            return classify(self._database, floors=floors)
         except PermissionError as error:
             raise RefusedError(
                 "NotReadable", f"{error}: its content is not known to be damaged. Give it back to the service's user."
