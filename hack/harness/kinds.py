@@ -123,6 +123,7 @@ class Attempt(Part):
     begun: datetime | None = None
     report: Report | None = None
     acted: datetime | None = None
+    undoing: datetime | None = None
     finished: datetime | None = None
     outcome: str | None = None
     message: str = ""
@@ -157,6 +158,7 @@ class IncidentStatus(Part):
     opened_at: datetime | None = None
     resolved_at: datetime | None = None
     evidence: tuple[Evidence, ...] = ()
+    caused_by: str | None = None
     attempts: tuple[Attempt, ...] = ()
     timeline: tuple[TimelineEntry, ...] = ()
     escalation: Escalation | None = None

@@ -149,10 +149,19 @@ class Library:
 
     @contextlib.contextmanager
     def load(
-        self, folder: Path, *, rate: float, seconds: float = MAX_LOAD_SECONDS, distinct: int | None = None
+        self,
+        folder: Path,
+        *,
+        rate: float,
+        seconds: float = MAX_LOAD_SECONDS,
+        distinct: int | None = None,
+        profile: tuple[float, ...] = (1.0,),
     ) -> Generator[RunningLoad]:
-        """Searches at a constant rate while the block runs; with `distinct`, so many different ones."""
-        plan = Plan(self.url, PROJECT, rate, seconds, distinct=distinct)
+        """Searches at this rate while the block runs, times the factors of `profile` one after the other.
+
+        With `distinct`, so many different ones.
+        """
+        plan = Plan(self.url, PROJECT, rate, seconds, distinct=distinct, profile=profile)
         with running_load(plan, folder / f"{self.name}-load.jsonl") as running:
             yield running
 

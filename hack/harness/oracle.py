@@ -48,8 +48,23 @@ def judge(scenario: Scenario, incidents: Sequence[Incident], attempts: Sequence[
     is_right = sorted(done) == sorted(scenario.right) if scenario.also else done == scenario.right
     if not is_right:
         yield f"attempts {done}, expected {scenario.right}"
+    yield from _symptoms(scenario, incidents)
     if failed > scenario.may_fail:
         yield f"{failed} searches failed, at most {scenario.may_fail} may"
+
+
+def _symptoms(scenario: Scenario, incidents: Sequence[Incident]) -> Iterator[str]:
+    """What is not so about incidents that another one explains."""
+    by_name = {one.name: one.spec.runbook for one in incidents}
+    for one in incidents:
+        wanted = scenario.caused_by.get(one.spec.runbook)
+        if wanted is None:
+            continue
+        found = by_name.get(one.status.caused_by or "")
+        if found != wanted:
+            yield f"{one.name} is caused by {one.status.caused_by}, expected an incident of {wanted}"
+        if one.status.attempts:
+            yield f"{one.name} has attempts, and only its cause should"
 
 
 def wrong_actions(scenario: Scenario, attempts: Sequence[Attempt]) -> Iterator[str]:

@@ -38,6 +38,8 @@ class Scenario:
         runbook: whose incident has to open.
         also: further runbooks whose incidents have to open (RESOLVED: and close), such as those of a second fault.
         symptoms: runbooks whose incidents may open too, because this fault looks like theirs.
+        caused_by: of those, whose incident names another one as its cause, and that one's runbook. Nothing is done
+            about such an incident itself.
         right: options that have to act, in this order, each with this outcome; of several faults in any order.
         spec: parts of the test profile's spec that are replaced.
         reason: of the escalation, or of the line of the timeline that says why nothing is done.
@@ -45,6 +47,7 @@ class Scenario:
         check: what else is true at the end; sentences about what is not.
         distinct: queries of the load are this many different ones; None, most are new.
         rate: searches per second; None, the run's.
+        profile: factors on the rate, each for some seconds, one after the other and again from the first.
         may_fail: searches that may fail, at most.
         within: seconds until the end.
         watch: seconds in which nothing may happen, for QUIET and LEFT_ALONE.
@@ -57,6 +60,7 @@ class Scenario:
     runbook: str = ""
     also: tuple[str, ...] = ()
     symptoms: tuple[str, ...] = ()
+    caused_by: Mapping[str, str] = field(default_factory=dict[str, str])
     right: tuple[tuple[str, str], ...] = ()
     spec: Mapping[str, object] = field(default_factory=dict[str, object])
     reason: str = ""
@@ -64,6 +68,7 @@ class Scenario:
     check: Callable[[Library, Incident | None], Sequence[str]] = lambda _library, _incident: ()
     distinct: int | None = None
     rate: float | None = None
+    profile: tuple[float, ...] = (1.0,)
     may_fail: int = 0
     within: float = 240
     watch: float = 60

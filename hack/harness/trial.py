@@ -13,7 +13,7 @@ from typing import Final
 from harness.audit import AuditLog, now
 from harness.errors import NotMetError
 from harness.kinds import Attempt
-from harness.library import Library, MakeLibrary
+from harness.library import MAX_LOAD_SECONDS, Library, MakeLibrary
 from harness.load.process import RunningLoad
 from harness.load.records import summarize
 from harness.oracle import closed_at, has_ended, judge, mitigated_at, side_effects, wrong_actions
@@ -64,7 +64,13 @@ def run(
     object_name = name.replace("_", "-")[:30]
     with (
         make_library(object_name, scenario.spec) as library,
-        library.load(folder, rate=scenario.rate or rate, distinct=scenario.distinct) as load,
+        library.load(
+            folder,
+            rate=scenario.rate or rate,
+            seconds=max(MAX_LOAD_SECONDS, scenario.within + scenario.watch + MAX_LOAD_SECONDS / 2),
+            distinct=scenario.distinct,
+            profile=scenario.profile,
+        ) as load,
     ):
         _settle(load)
         began, problems, injected_at = now(), list[str](), time.time()

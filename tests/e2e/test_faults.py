@@ -16,9 +16,12 @@ from harness.library import MakeLibrary
 from harness.scenario import Scenario, load_scenarios
 from harness.trial import run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e]
 
 RESULTS = ROOT / "build" / "benchmarks" / "faults"
+TIMEOUT_SECONDS = 1200
+"""Beside the time in which nothing may happen."""
+
 SILENCE_SECONDS = float(os.environ.get("FAULTS_SILENCE", "20"))
 
 
@@ -34,7 +37,10 @@ def chosen() -> dict[str, Scenario]:
     return {name: found[name] for name in wanted.split(",")}
 
 
-@pytest.mark.parametrize("name", chosen())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.timeout(TIMEOUT_SECONDS + one.watch)) for name, one in chosen().items()],
+)
 def test_fault(
     name: str, cluster: Cluster, make_library: MakeLibrary, folder: Path, rate: float, figures: Figures
 ) -> None:

@@ -1,8 +1,9 @@
 """The generator: one task per request, started when it is due."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import httpx
@@ -24,11 +25,23 @@ class Plan:
     max_in_flight: int = 500  # more waiting requests than this are recorded as failed instead of being sent
     top_k: int = 5
     distinct: int | None = None  # so many different queries; None: most are new
+    profile: tuple[float, ...] = (1.0,)  # factors on the rate, one a step, and again from the first
+    step_seconds: float = 20.0  # of the profile
 
-    @property
-    def count(self) -> int:
-        """How many requests the plan holds."""
-        return max(1, int(self.rate_per_second * self.seconds))
+    def due_times(self) -> Iterator[float]:
+        """Seconds after the beginning at which the requests are due; at least one, at most `seconds` of them.
+
+        The rate is an integral over the profile, so a step with the factor 0 is a pause, and nothing is caught up.
+        """
+        number, planned, begin = 0, 0.0, 0.0  # requests planned for the time before `begin`
+        for factor in itertools.cycle(self.profile):
+            rate, end = self.rate_per_second * factor, min(begin + self.step_seconds, self.seconds)
+            while rate > 0 and (number == 0 or number < planned + rate * (end - begin) - 1e-9):
+                yield begin + (number - planned) / rate
+                number += 1
+            if end >= self.seconds:
+                return
+            planned, begin = planned + rate * (end - begin), end
 
 
 class Answer(BaseModel):
@@ -45,7 +58,7 @@ Sink = Callable[[Record], None]
 
 
 async def run(plan: Plan, queries: Queries, sink: Sink, stop: asyncio.Event) -> None:
-    """Sends the plan's requests at a constant rate until it is done or `stop` is set, and waits for the answers."""
+    """Sends the plan's requests, each when it is due, until it is done or `stop` is set, and waits for the answers."""
     # A new connection for each request: every one is a new client to the Service's load balancing, none meets a
     # connection that the server closes just then, and no pod gets all the load because its connection is the warm one.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -53,8 +66,7 @@ async def run(plan: Plan, queries: Queries, sink: Sink, stop: asyncio.Event) -> 
     async with httpx.AsyncClient(base_url=plan.url, limits=limits, timeout=timeout, trust_env=False) as client:
         in_flight: set[asyncio.Task[None]] = set()
         wall, clock = time.time(), time.monotonic()
-        for number in range(plan.count):
-            offset = number / plan.rate_per_second
+        for number, offset in enumerate(plan.due_times()):
             if await _stopped_before(stop, clock + offset):
                 break
             if len(in_flight) >= plan.max_in_flight:
@@ -62,7 +74,7 @@ async def run(plan: Plan, queries: Queries, sink: Sink, stop: asyncio.Event) -> 
                 sink(Record(number=number, due=wall + offset, started=wall + offset + late, latency_seconds=late,
                             status=None, error=f"not sent: {plan.max_in_flight} requests were waiting"))  # fmt: skip
                 continue
-            task = asyncio.create_task(_ask(client, plan, queries.text(number), number, wall, clock, sink))
+            task = asyncio.create_task(_ask(client, plan, queries.text(number), (number, offset), wall, clock, sink))
             in_flight.add(task)
             task.add_done_callback(in_flight.discard)
         await asyncio.gather(*in_flight)
@@ -81,9 +93,10 @@ async def _stopped_before(stop: asyncio.Event, due: float) -> bool:
 
 
 async def _ask(
-    client: httpx.AsyncClient, plan: Plan, query: str, number: int, wall: float, clock: float, sink: Sink
+    client: httpx.AsyncClient, plan: Plan, query: str, place: tuple[int, float], wall: float, clock: float, sink: Sink
 ) -> None:
-    offset = number / plan.rate_per_second
+    """`place`: the request's number, and when it is due."""
+    number, offset = place
     started = time.monotonic()
     status, answer, error = None, None, None
     try:

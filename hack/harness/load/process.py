@@ -53,6 +53,7 @@ def running_load(plan: Plan, file: Path, *, seed: int = 1) -> Generator[RunningL
         sys.executable, "-m", "harness.load", "--url", plan.url, "--project", plan.project,
         "--rate", str(plan.rate_per_second), "--seconds", str(plan.seconds), "--timeout", str(plan.timeout_seconds),
         "--seed", str(seed), "--out", str(file),
+        "--profile", ",".join(map(str, plan.profile)), "--step", str(plan.step_seconds),
         *(("--distinct", str(plan.distinct)) if plan.distinct is not None else ()),
     ]  # fmt: skip
     file.unlink(missing_ok=True)

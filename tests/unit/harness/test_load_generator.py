@@ -39,9 +39,11 @@ async def server(handler: Handler) -> AsyncGenerator[str]:
         yield f"http://{host}:{port}"
 
 
-async def load(url: str, *, rate: float = 50, seconds: float = 0.5, patience: float = 5, **bounds: int) -> list[Record]:
+async def load(
+    url: str, *, rate: float = 50, seconds: float = 0.5, patience: float = 5, max_in_flight: int = 500
+) -> list[Record]:
     records: list[Record] = []
-    plan = Plan(url, "library", rate, seconds, patience, **bounds)
+    plan = Plan(url, "library", rate, seconds, patience, max_in_flight)
     await run(plan, QUERIES, records.append, asyncio.Event())
     return sorted(records, key=lambda item: item.number)
 
@@ -63,6 +65,16 @@ async def test_sends_at_the_rate_that_was_asked_for() -> None:
     taken = [await seconds_taken() for _ in range(3)]
     assert min(taken) > 0.5
     assert min(taken) < 2, "a busy machine delays one, hardly three in a row"
+
+
+def test_the_rate_follows_its_profile_and_a_pause_is_one() -> None:
+    plan = Plan("", "library", 10, 5, profile=(1, 0, 3), step_seconds=1)
+    dues = list(plan.due_times())
+
+    per_second = [sum(second <= due < second + 1 for due in dues) for second in range(5)]
+    assert per_second == [10, 0, 30, 10, 0]
+    assert dues == sorted(dues)
+    assert list(Plan("", "library", 0.1, 5).due_times()) == [0]
 
 
 async def test_a_stall_does_not_slow_the_arrivals_down() -> None:

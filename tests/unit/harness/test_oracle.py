@@ -43,6 +43,7 @@ def incident(
     resolved: int | None = None,
     escalation: str = "",
     told: Sequence[str] = (),
+    caused_by: str = "",
 ) -> Incident:
     """`resolved`: minutes after the beginning."""
     closed = None if resolved is None else BEGAN + timedelta(minutes=resolved)
@@ -56,6 +57,7 @@ def incident(
                 "timeline": [{"at": BEGAN, "reason": reason, "message": "…"} for reason in told],
                 **({} if closed is None else {"resolvedAt": closed}),
                 **({"escalation": {"reason": escalation}} if escalation else {}),
+                **({"causedBy": caused_by} if caused_by else {}),
             },
         }
     )
@@ -121,6 +123,23 @@ def test_an_incident_of_a_symptom_may_open_and_must_close() -> None:
     cured, symptom = incident(attempt(), resolved=2), incident(runbook="HighQueryLatency")
     assert judged(wanted, cured, symptom) == []
     assert not has_ended(wanted, [cured, symptom])
+
+
+def test_a_symptom_names_its_cause_and_nothing_is_done_about_it() -> None:
+    wanted = scenario(also=("HighQueryLatency",), caused_by={"HighQueryLatency": RUNBOOK})
+    cause = incident(attempt(), resolved=2)
+    explained = incident(runbook="HighQueryLatency", resolved=3, caused_by=cause.name)
+    assert judged(wanted, cause, explained) == []
+
+    unexplained = incident(runbook="HighQueryLatency", resolved=3)
+    itself = incident(runbook="HighQueryLatency", resolved=3, caused_by=explained.name)
+    assert judged(wanted, cause, unexplained)
+    assert judged(wanted, cause, itself)
+
+    acted_on = incident(attempt(), runbook="HighQueryLatency", resolved=3, caused_by=cause.name)
+    assert judged(wanted, incident(resolved=2), acted_on) == [
+        f"{acted_on.name} has attempts, and only its cause should"
+    ]
 
 
 def test_a_call_ends_it_for_its_reason_and_when_nothing_is_under_way() -> None:
