@@ -71,8 +71,9 @@ bench-service: setup model ## latency and throughput of queries, against embeddi
 	$(RUN) python benchmarks/service.py
 bench-operator: setup-go ## CPU and writes of one operator with 200 objects in which nothing happens
 	PYTHONPATH=hack:hack/local-cluster:tests/support $(RUN) python benchmarks/operator_scale.py
-bench-faults: setup-go images ## real faults on a real cluster: right option, times, wrong actions (SCENARIO=names, RECORD=1)
-	@$(RUN) python benchmarks/faults.py $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(RECORD),--record)
+bench-faults: setup-go images ## real faults on a real cluster: right option, times, wrong actions (SCENARIO=names, RECORD=1, PRINT=1)
+	@PYTHONPATH=hack:hack/local-cluster $(RUN) python benchmarks/faults.py $(if $(SCENARIO),--scenario $(SCENARIO)) \
+	  $(if $(RECORD),--record) $(if $(PRINT),--print)
 bench-restore: setup ## how long a database is away when it is restored, against a plain copy (MEGABYTES=1000; alone: 5 min)
 	$(RUN) python benchmarks/restore.py $(if $(MEGABYTES),--megabytes $(MEGABYTES))
 

@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,14 +15,16 @@ from typing import cast
 from rich.console import Console
 from rich.table import Table
 
-from fault_table import KEPT, README, ROOT, Row, merged, with_table
+from fault_table import KEPT, README, ROOT, Row, count_wrong, merged, totals, with_table
+from harness.scenario import load_scenarios
 from report import FOLDER, Result, finish, plain
 
 EXAMPLES = """examples:
   make bench-faults                                        all scenarios, some hours
   make bench-faults SCENARIO=chroma_hung,no_fault          these
   make bench-faults RECORD=1                               and put the results into docs/ and the README
-  uv run python benchmarks/faults.py --print               the table of the last run again
+  make bench-faults PRINT=1                                the table of the last run again
+  make bench-faults PRINT=1 RECORD=1                       and put it there; without a run, only write the README anew
 """
 RESULTS = FOLDER / "faults"
 SILENCE_SECONDS = 120
@@ -46,40 +47,39 @@ def main() -> int:
         environment = os.environ | {"FAULTS": given.scenario, "FAULTS_SILENCE": str(SILENCE_SECONDS)}
         subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/e2e/test_faults.py"], cwd=ROOT, env=environment)
     rows = [cast("Row", json.loads(path.read_text(encoding="utf-8"))) for path in sorted(RESULTS.glob("*.json"))]
+    if given.record:
+        record(rows)
+        if not rows and given.only_print:
+            return 0
     if not rows:
         sys.stderr.write(f"no results in {RESULTS}: run `make bench-faults`\n")
         return 1
     show(rows)
-    if given.record:
-        record(rows)
-    return finish("faults", totals(rows), rows)
+    return finish("faults", results(rows), rows)
 
 
 def record(rows: Sequence[Row]) -> None:
     """Rows of scenarios that were not run stay as they are."""
     kept = cast("list[Row]", json.loads(KEPT.read_text(encoding="utf-8"))) if KEPT.exists() else []
-    every = merged(kept, rows)
+    every = merged(kept, rows, load_scenarios())
     KEPT.write_text(json.dumps(every, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     README.write_text(with_table(README.read_text(encoding="utf-8"), every), encoding="utf-8")
 
 
-def totals(rows: Sequence[Row]) -> list[Result]:
-    """Success, wrong actions, and the median time to mitigate."""
-    times = [float(cast("float", row["mitigated"])) for row in rows if row["mitigated"] is not None]
-    quiet = [row for row in rows if not row["chosen"] and row["detected"] is None]
-    results = [
-        plain("scenarios", len(rows), ""),
-        plain("success", 100 * sum(bool(row["success"]) for row in rows) / len(rows), "%", at_least=95, aim=100),
-        plain("wrong actions", sum(map(_count, rows)), "", at_most=0),
-        plain("actions in runs without a fault", sum(map(_count, quiet)), "", at_most=0),
+def results(rows: Sequence[Row]) -> list[Result]:
+    """Success, wrong actions, and the median time to mitigate of each incident."""
+    found = totals(rows)
+    medians = [
+        plain(f"time to mitigate, median of {count}: {runbook}", median, "s")
+        for runbook, (median, count) in found.mitigated.items()
     ]
-    if times:
-        results.append(plain("time to mitigate, median", statistics.median(times), "s"))
-    return results
-
-
-def _count(row: Row) -> int:
-    return len(cast("Sequence[str]", row["wrong_actions"]))
+    return [
+        plain("scenarios", found.scenarios, ""),
+        plain("success", found.success_percent, "%", at_least=95, aim=100),
+        plain("wrong actions", found.wrong_actions, "", at_most=0),
+        plain(f"actions in the {found.needing_nothing} that need none", found.actions_for_nothing, "", at_most=0),
+        *medians,
+    ]
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -95,8 +95,8 @@ def show(rows: Sequence[Row]) -> None:
         counts = [str(row[name]) for name in ("queries", "failed", "degraded")]
         verdict = "right" if row["success"] else "WRONG"
         table.add_row(
-            str(row["scenario"]), chosen, *times, *counts, str(_count(row)), str(row["undone"]), str(row["escalated"]),
-            verdict, style=None if row["success"] else "bold red",
+            str(row["scenario"]), chosen, *times, *counts, str(count_wrong(row)), str(row["undone"]),
+            str(row["escalated"]), verdict, style=None if row["success"] else "bold red",
         )  # fmt: skip
     console = Console() if sys.stdout.isatty() else Console(width=220)
     console.print(table)

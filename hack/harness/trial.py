@@ -29,6 +29,8 @@ class Result:
 
     scenario: str
     title: str
+    runbook: str
+    end: End
     chosen: tuple[str, ...]
     detected: float | None
     mitigated: float | None
@@ -91,6 +93,8 @@ def run(
     return Result(
         scenario=name,
         title=scenario.title,
+        runbook=scenario.runbook,
+        end=scenario.end,
         chosen=tuple(f"{one.option} ({_outcome(one)})" for one in attempts),
         detected=_after(incident.status.opened_at if incident else None, injected_at),
         mitigated=_after(mitigated_at(attempts), injected_at),
