@@ -28,7 +28,7 @@ setup-go:
 demo: setup-go ## from nothing to a healed incident, on screen (INCIDENT=chroma-hung)
 	@$(RUN) python hack/demo/demo.py $(if $(INCIDENT),--incident $(INCIDENT))
 
-.PHONY: test test-fast test-integration test-e2e test-seeded-bugs kill-campaign soak backup-soak
+.PHONY: test test-fast test-integration test-e2e test-seeded-bugs kill-campaign crash-tests operator-crashes soak backup-soak
 test: lint test-fast test-integration test-e2e ## everything that CI runs, the real cluster included
 	@echo "make test: all of it passed"
 test-fast: setup ## unit and contract tests on all cores
@@ -40,6 +40,10 @@ test-seeded-bugs: setup model ## proof that the tests can fail: bugs in a copy o
 	@$(RUN) python hack/seeded_bugs.py $(BUGS)
 kill-campaign: setup model ## SIGKILL service and Chroma at random instants (KILLS=300, KILL_SEED=1, KILLS_SUMMARY=file)
 	KILLS=$(or $(KILLS),300) $(PYTEST) -q -s tests/integration/service/test_kill_campaign.py
+crash-tests: setup ## restore, backup, salvage, clean … killed, torn and out of space at every call that changes a file
+	CRASHES=all $(PYTEST) -v tests/integration/service/test_*_crashes.py
+operator-crashes: setup-go ## the operator killed at every write to a real API server (CRASH_STEP=1: every one)
+	CRASH_STEP=$(or $(CRASH_STEP),1) $(PYTEST) -v -s tests/e2e/test_operator_crashes.py
 soak: setup model ## continuous updates of 1,000 documents: memory, descriptors, log (SOAK_SECONDS=60)
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),60) $(PYTEST) -q -s tests/integration/service/test_soak.py
 backup-soak: setup model ## backups under writes and searches, each restored and checked (BACKUPS=200)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from crashpoints.runner import CrashRunner, build_shim
 from knowledgebeast_service.embedding.build.folder import MODEL_HASH, build_model_folder
 from knowledgebeast_service.embedding.manifest import default_models_root
 
@@ -279,3 +280,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(scope="session")
 def until() -> Callable[..., None]:
     return wait_until
+
+
+@pytest.fixture(scope="session")
+def crash_runner(tmp_path_factory: pytest.TempPathFactory) -> Generator[CrashRunner]:
+    """The process that forks commands to be killed; one for all tests, for it imports all of them first."""
+    with CrashRunner(build_shim(tmp_path_factory.mktemp("shim")), ["command_targets"]) as runner:
+        yield runner
