@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import apsw
 import typer
 
 from knowledgebeast_service.cli.maintain import AttemptId, DataDir, report, volume_owner
@@ -125,7 +126,11 @@ def salvage(
     out: Annotated[Path, typer.Option(help="File to write: one change a line.")],
     after_seq: Annotated[int, typer.Option(min=0, help="Number of the last change that is had already.")] = 0,
 ) -> None:
-    typer.echo(json.dumps(write_salvage(database, out, after_seq)))
+    try:
+        typer.echo(json.dumps(write_salvage(database, out, after_seq)))
+    except OSError as error:
+        typer.echo(f"not written: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 @maintain.command(
@@ -139,7 +144,7 @@ def merge(
 ) -> None:
     try:
         typer.echo(json.dumps(merge_recovery(backup, recovery, output)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, apsw.Error) as error:
         typer.echo(f"not merged: {error}", err=True)
         raise typer.Exit(1) from error
 

@@ -1,8 +1,11 @@
 """Which file system a path lies on, and its room. SQLite's WAL needs shared memory and true locks, not a network."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
+
+import apsw
 
 from knowledgebeast_service.errors import StartupError, VolumeFullError
 
@@ -13,6 +16,12 @@ NETWORK_TYPES = frozenset(
         "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
     }
 )  # fmt: skip
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether it says that there is no room, and not that something is broken."""
+    is_no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return is_no_room or isinstance(error, apsw.FullError)
 
 
 def free_bytes(folder: Path) -> int:

@@ -4,6 +4,8 @@ import shutil
 import time
 from pathlib import Path
 
+import apsw
+
 from knowledgebeast_service.errors import StartupError
 from knowledgebeast_service.maintenance.backups.catalogue import Expected, Verdict, judged
 from knowledgebeast_service.maintenance.backups.manifest import DATABASE, Manifest
@@ -12,10 +14,11 @@ from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.shipping.segments import survey
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.storage.durable import copy_file, make_folder
-from knowledgebeast_service.storage.filesystem import free_bytes
+from knowledgebeast_service.storage.filesystem import free_bytes, is_full
 
 TASK = "drill"
 NAME = "knowledgebeast.db"
+UNWRITABLE = (OSError, apsw.FullError, apsw.IOError, apsw.CantOpenError)
 SPACE_FACTOR = 2  # the copy, and the log of whoever opens it
 
 
@@ -36,14 +39,17 @@ def drill(backup_dir: Path, scratch_dir: Path, attempt: str, expected: Expected 
     needed = SPACE_FACTOR * manifest.size_bytes
     scratch = scratch_dir / f"drill-{attempt}"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
-    make_folder(scratch)
     try:
+        make_folder(scratch)
         free = free_bytes(scratch)
         if free < needed:
             return _refused(
                 attempt, "DiskFull", f"a drill needs {needed:,} bytes in {scratch_dir}, {free:,} are free", measured
             )
         problem = _rehearsed(chosen.path / DATABASE, scratch, manifest)
+    except UNWRITABLE as error:  # which says nothing of the backup
+        reason = "DiskFull" if is_full(error) else "CannotWrite"
+        return _refused(attempt, reason, f"{scratch_dir} cannot be written ({error}): nothing was rehearsed", measured)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     shipped = survey(backup_dir, manifest.seq, manifest.database_id)
@@ -68,6 +74,8 @@ def _rehearsed(source: Path, scratch: Path, manifest: Manifest) -> str | None:
     try:
         database.open(volume_lock_wait_seconds=0)  # migrates it, as the release that runs would
     except StartupError as error:
+        if isinstance(error.__cause__, UNWRITABLE):
+            raise error.__cause__ from error
         return f"the restored database does not open: {error}"
     database.close()  # leaves no log behind
     contents, problem = verify_database(restored)

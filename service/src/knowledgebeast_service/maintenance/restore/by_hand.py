@@ -14,7 +14,15 @@ from knowledgebeast_service.maintenance.restore.sources import gather
 from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.shipping.segments import LogicalChange, from_line, to_line
 from knowledgebeast_service.storage.connection import Connection
-from knowledgebeast_service.storage.durable import copy_file, publish, remove_file, sync_file, write_file
+from knowledgebeast_service.storage.damage import side_files
+from knowledgebeast_service.storage.durable import (
+    copy_file,
+    publish,
+    remove_file,
+    scratch_path,
+    sync_file,
+    write_file,
+)
 from knowledgebeast_service.storage.volume import read_identity
 from knowledgebeast_service.storage.wal_tail import wal_state
 
@@ -39,13 +47,15 @@ def merge_recovery(backup: Path, recovery: Path, output: Path) -> dict[str, obje
 
     Raises:
         ValueError: a line is damaged, or the outcome does not pass its check; `output` is not made then.
+        OSError, apsw.Error: it cannot be read or written.
     """
     if output.exists():
         raise FileExistsError(f"{output} is there already")
     changes = _read_lines(recovery)
     scratch = output.with_name(f".{output.name}.merging")
-    copy_file(backup, scratch)
+    _remove_scratch(scratch)
     try:
+        copy_file(backup, scratch)
         connection = Connection(scratch)
         try:
             with connection.transaction():
@@ -59,7 +69,7 @@ def merge_recovery(backup: Path, recovery: Path, output: Path) -> dict[str, obje
         sync_file(scratch)
         publish(scratch, output)
     finally:
-        remove_file(scratch)
+        _remove_scratch(scratch)
     return {"documents": merged.documents, "deleted": merged.deleted, "changes": merged.changes}
 
 
@@ -83,6 +93,12 @@ def assess_loss(database: Path, backup_dir: Path, backup: str | None) -> TaskRes
         "loss": loss.measured(0.0),
     }
     return TaskResult(ASSESS_LOSS, "", ok=True, measured=measured)
+
+
+def _remove_scratch(scratch: Path) -> None:
+    """With its log: SQLite would take the one that a killed run has left for that of the next copy."""
+    for path in (*side_files(scratch), scratch, scratch_path(scratch)):
+        remove_file(path)
 
 
 def _read_lines(recovery: Path) -> list[LogicalChange]:

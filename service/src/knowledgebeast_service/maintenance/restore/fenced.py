@@ -1,7 +1,6 @@
 """What every repair does around its own work: the fence, the marker of an earlier run, the swap, and the refusals."""
 
 import contextlib
-import errno
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -13,11 +12,11 @@ import apsw
 from knowledgebeast_service.errors import StartupError
 from knowledgebeast_service.maintenance.restore.marker import Marker, abandon, read_record, scratch_folder, swap
 from knowledgebeast_service.maintenance.result import TaskResult
+from knowledgebeast_service.storage.filesystem import is_full
 from knowledgebeast_service.storage.locks import VolumeLock
 
 LOCK_WAIT_SECONDS = 30.0
 MIB = 1024 * 1024
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Progress = Callable[[str], None]
 
@@ -126,8 +125,7 @@ def _held(lock: VolumeLock, error: StartupError) -> tuple[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    is_full = isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno in FULL)
-    return "DiskFull" if is_full else "CannotWrite"
+    return "DiskFull" if is_full(error) else "CannotWrite"
 
 
 def _unwritable(data_dir: Path, error: Exception) -> str:
