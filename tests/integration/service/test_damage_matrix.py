@@ -230,28 +230,3 @@ def test_an_older_file_in_its_place_is_noticed_by_what_the_backup_has(world: Res
     assert check(data / NAME, "c1").ok
     found = check(data / NAME, "c2", world.backups)
     assert "an older file was put in its place" in str(found.measured["problems"])
-
-
-def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(data: Path) -> None:
-    if os.geteuid() == 0:
-        pid = os.fork()
-        if pid == 0:
-            os.chmod(data.parent, 0o755)  # noqa: PTH101
-            os.chmod(data / NAME, 0o600)  # noqa: PTH101
-            os._exit(_as_nobody(data))
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    else:
-        (data / NAME).chmod(0)
-        assert check(data / NAME, "c1").reason == "NotReadable"
-
-
-def _as_nobody(data: Path) -> int:
-    """Exit status; in a child, for a user that has been given up does not come back."""
-    for folder in [data, *data.parents]:
-        if folder.stat().st_uid == 0 and folder != Path("/"):
-            folder.chmod(0o777)
-    os.setresuid(65534, 65534, 65534)
-    try:
-        return 0 if check(data / NAME, "c1").reason == "NotReadable" else 2
-    except BaseException:
-        return 3

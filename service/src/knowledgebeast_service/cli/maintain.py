@@ -100,7 +100,7 @@ def report(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     refuse_another_volume(data_dir, task, attempt_id)
-    result = read_result(path)
+    result = _kept(path)
     if result is None or (only_success and not result.ok):
         with announced(data_dir, task, attempt_id):
             result = run()
@@ -110,3 +110,11 @@ def report(
             typer.echo(f"the result cannot be kept in {path}: {error}", err=True)
     typer.echo(result.to_json())
     raise typer.Exit(0 if result.ok else 1)
+
+
+def _kept(path: Path) -> TaskResult | None:
+    """The result of an earlier run; None, too, where the folder is not for us: the task says what is to be done."""
+    try:
+        return read_result(path)
+    except PermissionError:
+        return None

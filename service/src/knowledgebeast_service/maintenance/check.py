@@ -11,6 +11,7 @@ from knowledgebeast_service.maintenance.restore.floors import floors_of
 from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.storage.damage import GOOD, restore_under_way
 from knowledgebeast_service.storage.locks import VolumeLock
+from knowledgebeast_service.storage.permissions import NOT_READABLE, not_permitted
 
 TASK = "check"
 LOCK_WAIT_SECONDS = 30.0
@@ -19,6 +20,8 @@ SHOWN = 10
 
 def check(database: Path, attempt: str, backup_dir: Path | None = None) -> TaskResult:
     """Read the whole database; `ok` is False when anything is wrong, and `measured` says what."""
+    if (sentence := not_permitted(database)) is not None:
+        return TaskResult(TASK, attempt, ok=False, refused=sentence, reason=NOT_READABLE)
     lock = VolumeLock(database)
     try:
         lock.acquire(exclusive=False, wait_seconds=LOCK_WAIT_SECONDS)
@@ -30,15 +33,12 @@ def check(database: Path, attempt: str, backup_dir: Path | None = None) -> TaskR
             TASK, attempt, ok=False, measured={"damage": "wrong-volume", "problems": [sentence]}, refused=sentence
         )
     except PermissionError as error:
-        return TaskResult(TASK, attempt, ok=False, refused=_unreadable(database, error), reason="NotReadable")
+        return TaskResult(TASK, attempt, ok=False, refused=_unreadable(database, error), reason=NOT_READABLE)
     started = time.monotonic()
     try:
         report = _classified(database, backup_dir)
     except (OSError, apsw.IOError, apsw.CantOpenError) as error:
-        sentence = (
-            f"{database} cannot be read ({type(error).__name__}: {error}); its content is not known to be damaged"
-        )
-        return TaskResult(TASK, attempt, ok=False, refused=sentence, reason="NotReadable")
+        return TaskResult(TASK, attempt, ok=False, refused=_unreadable(database, error), reason=NOT_READABLE)
     finally:
         lock.release()
     finding = report.finding

@@ -22,6 +22,7 @@ from knowledgebeast_service.storage.head_mark import HeadMark
 from knowledgebeast_service.storage.locks import VolumeLock, WriteLock
 from knowledgebeast_service.storage.migrations import IDENTITY_VERSION, migrate, schema_version
 from knowledgebeast_service.storage.outbox import head
+from knowledgebeast_service.storage.permissions import NOT_READABLE, not_permitted
 from knowledgebeast_service.storage.volume import NAME as IDENTITY
 from knowledgebeast_service.storage.volume import ensure_identity, record_database
 
@@ -82,8 +83,7 @@ class Database:
         if self.is_of_another:
             self._on_error("wrong-volume")
             return
-        refuse_network_file_system(self.path.parent)
-        self._volume_lock.acquire(exclusive=False, wait_seconds=volume_lock_wait_seconds)
+        self._lock_volume(volume_lock_wait_seconds)
         write_lock: WriteLock | None = None
         try:
             write_lock = WriteLock(self.path)
@@ -102,6 +102,15 @@ class Database:
             self._volume_lock.release()
             if write_lock is not None:
                 write_lock.close()
+
+    def _lock_volume(self, wait_seconds: float) -> None:
+        try:
+            if (sentence := not_permitted(self.path, to_write=True)) is not None:
+                raise StartupError(f"{NOT_READABLE}: {sentence}")
+            refuse_network_file_system(self.path.parent)
+            self._volume_lock.acquire(exclusive=False, wait_seconds=wait_seconds)
+        except OSError as error:
+            raise StartupError(f"the folder of the database {self.path} cannot be used: {error}") from error
 
     def _open(self, write_lock: WriteLock) -> None:
         self._writing = Connection(self.path)

@@ -14,6 +14,7 @@ from knowledgebeast_service.maintenance.restore.marker import Marker, abandon, r
 from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.storage.filesystem import is_full
 from knowledgebeast_service.storage.locks import VolumeLock
+from knowledgebeast_service.storage.permissions import NOT_READABLE, not_permitted
 
 LOCK_WAIT_SECONDS = 30.0
 MIB = 1024 * 1024
@@ -66,6 +67,8 @@ def repair(
     by the marker how far the last one came.
     """
     data_dir = database.parent
+    if (sentence := not_permitted(database)) is not None:
+        return TaskResult(task, attempt, ok=False, refused=sentence, reason=NOT_READABLE)
     if (record := read_record(data_dir, task, attempt)) is not None:
         return TaskResult(task, attempt, ok=True, measured=record.measured)
     lock = VolumeLock(database)

@@ -78,12 +78,11 @@ class _Run:
         self._database = database
         self._backup_dir = backup_dir
         self._wanted = wanted
-        self._wal = wal_state(database)
 
     def prepare(self, steps: Steps) -> dict[str, object]:
         """The new file in the scratch folder; returns what the result says."""
         self._require_new_volume()
-        self._wal = wal_state(self._database)
+        wal = wal_state(self._database)
         identity = read_identity(self._database.parent)
         with steps.step("choose"):
             # What fills a new volume is another one's.
@@ -94,7 +93,7 @@ class _Run:
         self._require_space(chosen)
         scratch = begin(self._database.parent, TASK, self._wanted.attempt, steps.started_at)
         with steps.step("salvage"):
-            found = gather(self._database, self._backup_dir, chosen.manifest, self._wal, steps.started_at)
+            found = gather(self._database, self._backup_dir, chosen.manifest, wal, steps.started_at)
         merged, counts = self._merged_copy(chosen, found, scratch / self._database.name, steps)
         loss = assess(merged.recovered, merged.salvage)
         measured: dict[str, object] = {
