@@ -4,7 +4,7 @@ Signals come from `played_nodes`, and the watches are lists, taken again and aga
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
@@ -19,7 +19,7 @@ from knowledgebeast_operator.cluster.objects import LiveNode, LiveOperand, LiveP
 from knowledgebeast_operator.cluster.watched import Indexes, Key, Watched, key_of
 from knowledgebeast_operator.core.approvals import Approval
 from knowledgebeast_operator.custom_resource.names import COMPONENT_LABEL, NAME_LABEL, SERVICE
-from knowledgebeast_operator.errors import OperatorError
+from knowledgebeast_operator.errors import OperatorError, PrometheusUnreachable
 from knowledgebeast_operator.leadership import ClusterLease, Leadership
 from knowledgebeast_operator.reconcile import Reconciler, Shell
 from knowledgebeast_operator.record.events import EventRecorder
@@ -112,7 +112,10 @@ class PlayedPrometheus(Prometheus):
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
 
-    async def query(self, promql: str) -> Answer:
+    async def ask(self, questions: Iterable[str]) -> Mapping[str, Answer | PrometheusUnreachable]:
+        return {promql: self._answer(promql) for promql in questions}
+
+    def _answer(self, promql: str) -> Answer:
         if not promql.startswith(PLAYED):
             return Answer(promql, ())
         return Answer(promql, tuple(self._stream(promql, pod) for pod in self._nodes.pods if self._is_scraped(pod)))

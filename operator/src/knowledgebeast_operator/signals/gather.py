@@ -1,6 +1,5 @@
 """One `Facts` for one object: Prometheus is asked for all signals at once, the cluster is read from the watches."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -114,12 +113,13 @@ async def gather(
     is_fresh = sources.is_watch_fresh(knowledgebeast.namespace)
     target = sources.targets.get(knowledgebeast.spec.prometheus.target)
     scopes = _scopes(knowledgebeast, pods, nodes)
-    ask = _Asker(target, knowledgebeast, scopes, windows, now)
-    async with asyncio.TaskGroup() as group:
-        tasks = {query.name: group.create_task(ask.series(query)) for query in QUERIES if query.is_series}
-        row_tasks = {query.name: group.create_task(ask.rows(query)) for query in QUERIES if not query.is_series}
-    series = {name: task.result() for name, task in tasks.items()}
-    rows = {name: task.result() for name, task in row_tasks.items()}
+    questions = {query.name: _promql(query, windows) for query in QUERIES}
+    answers: Mapping[str, Answer | PrometheusUnreachable] = {}
+    if target is not None:
+        answers = await target.client.ask(questions.values())
+    read = _Reader(knowledgebeast, scopes, questions, answers, now)
+    series = {query.name: read.series(query) for query in QUERIES if query.is_series}
+    rows = {query.name: read.rows(query) for query in QUERIES if not query.is_series}
     return Facts(
         now=now,
         subject=Subject(knowledgebeast.namespace, knowledgebeast.name, knowledgebeast.uid, knowledgebeast.generation),
@@ -225,41 +225,44 @@ LABELS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Asker:
-    """The questions of one tick; every failure becomes an Unknown that names the query."""
+def _promql(query: Query, windows: Mapping[str, timedelta]) -> str:
+    return query.promql(max(windows.get(name, SHORTEST_HISTORY) for name in query.runbooks))
 
-    target: Target | None
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What the answers of one tick say about the object; every failure becomes an Unknown that names the query."""
+
     knowledgebeast: KnowledgeBeast
     scopes: Mapping[Scope, frozenset[str]]
-    windows: Mapping[str, timedelta]
+    questions: Mapping[str, str]
+    answers: Mapping[str, Answer | PrometheusUnreachable]
     now: datetime
 
-    async def series(self, query: Query) -> Fact[PerPod]:
-        answer = await self._answer(query)
+    def series(self, query: Query) -> Fact[PerPod]:
+        answer = self._answer(query)
         if isinstance(answer, Unknown):
             return answer
         namespace, wanted = self.knowledgebeast.namespace, self.scopes[query.scope]
         return answer.per_pod(namespace, wanted, query.signal, self.now, label=LABELS[query.scope])
 
-    async def rows(self, query: Query) -> Fact[tuple[Row, ...]]:
-        answer = await self._answer(query)
+    def rows(self, query: Query) -> Fact[tuple[Row, ...]]:
+        answer = self._answer(query)
         if isinstance(answer, Unknown):
             return answer
         wanted, namespace = self.scopes[query.scope], self.knowledgebeast.namespace
         found = answer.rows(LABELS[query.scope], wanted, None if query.scope is Scope.NODES else namespace)
         return Known(found, self.now) if found else answer.no_series(query.signal, namespace, len(wanted))
 
-    async def _answer(self, query: Query) -> Answer | Unknown:
-        promql = query.promql(max(self.windows.get(name, SHORTEST_HISTORY) for name in query.runbooks))
-        if self.target is None:
+    def _answer(self, query: Query) -> Answer | Unknown:
+        answer = self.answers.get(self.questions[query.name])
+        if answer is None:
             name = self.knowledgebeast.spec.prometheus.target
             return Unknown(
                 query.signal,
                 "UnknownPrometheusTarget",
                 f"spec.prometheus.target names {name!r}, which the operator's configuration does not have.",
             )
-        try:
-            return await self.target.client.query(promql)
-        except PrometheusUnreachable as error:
-            return Unknown(query.signal, "PrometheusUnreachable", f"Prometheus could not be asked: {error}")
+        if isinstance(answer, PrometheusUnreachable):
+            return Unknown(query.signal, "PrometheusUnreachable", f"Prometheus could not be asked: {answer}")
+        return answer

@@ -6,7 +6,7 @@ those of others. A query that is under way is joined, never sent a second time.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,26 +52,18 @@ class Prometheus:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="prometheus")
         self._cache: dict[str, _Cached] = {}
 
-    async def query(self, promql: str) -> Answer:
-        """The answer to an instant query, at most `cache_seconds` old.
+    async def ask(self, questions: Iterable[str]) -> Mapping[str, Answer | PrometheusUnreachable]:
+        """The answers to instant queries, at most `cache_seconds` old, all asked at once.
 
-        Raises:
-            PrometheusUnreachable: no answer in time, an error, or not an answer of Prometheus.
+        Where there was no answer in time, an error, or no answer of Prometheus, that stands in its place. Most looks at
+        an object find every answer there, asked for another one, and cost no task each.
         """
-        cached = self._cache.get(promql)
-        if cached is None or (cached.task.done() and self._clock() - cached.asked_at >= self._cache_seconds):
-            self._forget_old()
-            cached = _Cached(asyncio.create_task(self._ask(promql)), self._clock())
-            cached.task.add_done_callback(_consume_error)
-            self._cache[promql] = cached
-        if cached.task.done():
-            return cached.task.result()
-        try:
-            # Shielded: others wait for the same answer. The thread itself ends by the time-out of its socket.
-            async with asyncio.timeout(self._timeout_seconds):
-                return await asyncio.shield(cached.task)
-        except TimeoutError:
-            raise PrometheusUnreachable(f"no answer within {self._timeout_seconds:g} s. Query: {promql}") from None
+        asked = {promql: self._task(promql) for promql in questions}
+        waiting = [task for task in asked.values() if not task.done()]
+        if waiting:
+            # None is cancelled: others wait for the same answers. The threads end by the time-out of their sockets.
+            await asyncio.wait(waiting, timeout=self._timeout_seconds)
+        return {promql: self._outcome(promql, task) for promql, task in asked.items()}
 
     async def close(self) -> None:
         """Waits for nothing: threads that still hang end by their own time-out."""
@@ -79,6 +71,28 @@ class Prometheus:
             cached.task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._client.close()
+
+    def _task(self, promql: str) -> "asyncio.Task[Answer]":
+        """That of an answer which is there or under way; else the question is asked."""
+        cached = self._cache.get(promql)
+        if cached is None or (cached.task.done() and self._clock() - cached.asked_at >= self._cache_seconds):
+            self._forget_old()
+            cached = _Cached(asyncio.create_task(self._ask(promql)), self._clock())
+            cached.task.add_done_callback(_consume_error)
+            self._cache[promql] = cached
+        return cached.task
+
+    def _outcome(self, promql: str, task: "asyncio.Task[Answer]") -> Answer | PrometheusUnreachable:
+        if not task.done():
+            return PrometheusUnreachable(f"no answer within {self._timeout_seconds:g} s. Query: {promql}")
+        if task.cancelled():
+            return PrometheusUnreachable(f"the operator is ending. Query: {promql}")
+        error = task.exception()
+        if error is None:
+            return task.result()
+        if isinstance(error, PrometheusUnreachable):
+            return error
+        raise error
 
     async def _ask(self, promql: str) -> Answer:
         loop = asyncio.get_running_loop()
