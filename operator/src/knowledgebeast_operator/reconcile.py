@@ -219,6 +219,7 @@ class Reconciler:
         await self._shell.events.post(facts.subject, notices, facts.now)
         self._shell.gauges.report(knowledgebeast.uid, overview.incidents, len(report.conflicts) if report else 0)
         self._shell.gauges.protection.report(facts.subject, facts.protection, facts.now)
+        self._shell.gauges.signals.report(overview)
 
     async def _forget_old_incidents(self, stored: Iterable[StoredIncident], now: datetime) -> None:
         await self._incidents.prune(

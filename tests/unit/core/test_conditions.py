@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from kb_facts import (
     NOW,
@@ -31,6 +32,7 @@ from knowledgebeast_operator.core.overview import Operands, Overview, Turn
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.summary import Summary, summarize
 from knowledgebeast_operator.core.transition import transition
+from knowledgebeast_operator.record.signal_metrics import SignalGauge
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
 APPLIED = Operands(is_applied=True, desired_service_pods=2)
@@ -281,3 +283,20 @@ def test_a_summary_fits_the_schema() -> None:
 def test_a_terminating_pod_does_not_serve() -> None:
     leaving: Known[tuple[Pod, ...]] = Known((pod("demo-a", is_terminating=True),), NOW)
     assert conditions(overview(facts(service_pods=leaving)))["Ready"] == ("False", "NoServicePodReady")
+
+
+def test_whether_signals_are_available_is_a_series_of_the_object() -> None:
+    gauge = SignalGauge()
+
+    def shown() -> float | None:
+        labels = {"object_namespace": "ns", "object": "demo"}
+        return REGISTRY.get_sample_value("knowledgebeast_signals_available", labels)
+
+    gauge.report(overview(is_assessed=False))
+    assert shown() is None
+    gauge.report(overview())
+    assert shown() == 1
+    gauge.report(overview(replace(facts(), breaker_state=unknown())))
+    assert shown() == 0
+    gauge.forget("uid-demo")
+    assert shown() is None

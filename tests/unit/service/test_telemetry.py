@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from knowledgebeast_service.telemetry import logs
-from knowledgebeast_service.telemetry.limits import anonymous_memory_bytes, cpu_limit, memory_limit_bytes
+from knowledgebeast_service.telemetry.limits import (
+    anonymous_memory_bytes,
+    cpu_limit,
+    cpu_limit_cores,
+    memory_limit_bytes,
+)
 from knowledgebeast_service.telemetry.logs import JsonFormatter, configure_logging
 
 
@@ -39,7 +44,7 @@ def test_the_quota_of_the_cgroup_counts_not_the_node(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("2147483648\n")
     assert (cpu_limit(tmp_path), memory_limit_bytes(tmp_path)) == (1, 2 * 1024**3)
     (tmp_path / "cpu.max").write_text("20000 100000\n")
-    assert cpu_limit(tmp_path) == 1
+    assert (cpu_limit(tmp_path), cpu_limit_cores(tmp_path)) == (1, 0.2)
 
 
 def test_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
@@ -47,6 +52,7 @@ def test_without_a_limit_the_machine_counts(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
     assert (cpu_limit(tmp_path), memory_limit_bytes(tmp_path)) == (available, 0)
+    assert cpu_limit_cores(tmp_path) == cpu_limit_cores(tmp_path / "absent") == 0
     assert memory_limit_bytes(tmp_path / "absent") == 0
 
 

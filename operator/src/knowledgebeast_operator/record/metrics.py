@@ -10,6 +10,7 @@ from knowledgebeast_operator.core.database_escalation import last_refusal
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Outcome, Severity
 from knowledgebeast_operator.core.runbook import Runbook
 from knowledgebeast_operator.record.protection_metrics import ProtectionGauges
+from knowledgebeast_operator.record.signal_metrics import SignalGauge
 
 disable_created_metrics()  # a second series for every counter, which nobody reads
 
@@ -113,13 +114,14 @@ _Series: TypeAlias = tuple[Gauge, tuple[str, ...]]  # with the values of its lab
 class ObjectGauges:
     """Gauges that are sums over objects: each object reports its part, and takes it back when it goes.
 
-    `protection` has those that each object has for itself.
+    `protection` and `signals` have those that each object has for itself.
     """
 
     def __init__(self) -> None:
         self._parts: dict[str, Counts[_Series]] = {}
         self._conflicts: dict[str, int] = {}
         self.protection = ProtectionGauges()
+        self.signals = SignalGauge()
 
     def report(self, uid: str, incidents: Iterable[IncidentRecord], conflicts: int) -> None:
         """Sets the part of the object with this uid."""
@@ -133,6 +135,7 @@ class ObjectGauges:
         """Takes the part of a deleted object back."""
         self._conflicts.pop(uid, None)
         self.protection.forget(uid)
+        self.signals.forget(uid)
         self._publish(set(self._parts.pop(uid, ())))
 
     def _publish(self, changed: Iterable[_Series]) -> None:

@@ -1,7 +1,4 @@
-"""How old backups and restore drills are, for alerts: one series for each object, gone with it.
-
-The labels are not called `namespace`, which Prometheus gives to the operator's own.
-"""
+"""How old backups and restore drills are, for alerts: one series for each object, gone with it."""
 
 from datetime import datetime
 from typing import Final, TypeVar
@@ -13,10 +10,9 @@ from knowledgebeast_operator.core.fact import Fact, Known
 from knowledgebeast_operator.core.facts import Subject
 from knowledgebeast_operator.core.protection import Protection
 from knowledgebeast_operator.core.protection_conditions import BACKUP_FRESH, RESTORE_TESTED, protection_conditions
+from knowledgebeast_operator.record.object_series import LABELS, ObjectSeries
 
 T = TypeVar("T")
-
-LABELS: Final = ["object_namespace", "object"]
 
 BACKUP_AGE: Final = Gauge("knowledgebeast_backup_age_seconds", "Age of the newest verified backup.", LABELS)
 BACKUP_OVERDUE: Final = Gauge(
@@ -39,11 +35,11 @@ class ProtectionGauges:
     """Sets the series of each object, and removes them when it goes."""
 
     def __init__(self) -> None:
-        self._labels: dict[str, tuple[str, str]] = {}
+        self._series = ObjectSeries(GAUGES)
 
     def report(self, subject: Subject, protection: Protection, now: datetime) -> None:
         """Sets the series of one object; ages only where something is known."""
-        labels = self._labels[subject.uid] = (subject.namespace, subject.name)
+        labels = self._series.labels_of(subject)
         conditions = protection_conditions(protection, now)
         for gauge, condition in ((BACKUP_OVERDUE, BACKUP_FRESH), (DRILL_OVERDUE, RESTORE_TESTED)):
             gauge.labels(*labels).set(float(conditions[condition].status is Status.FALSE))
@@ -54,12 +50,7 @@ class ProtectionGauges:
 
     def forget(self, uid: str) -> None:
         """Removes the series of a deleted object."""
-        labels = self._labels.pop(uid, None)
-        for gauge in GAUGES if labels is not None and labels not in self._labels.values() else ():
-            try:
-                gauge.remove(*labels or ())
-            except KeyError:
-                continue  # nothing was ever known
+        self._series.forget(uid)
 
 
 def _set_age(gauge: Gauge, labels: tuple[str, str], fact: Fact[T], now: datetime) -> None:

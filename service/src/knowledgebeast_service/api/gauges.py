@@ -12,7 +12,7 @@ from knowledgebeast_service.storage import queries
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.dead_letters import count_dead_letters
 from knowledgebeast_service.storage.ingest_queue import newest_model_hash
-from knowledgebeast_service.telemetry.limits import anonymous_memory_bytes, memory_limit_bytes
+from knowledgebeast_service.telemetry.limits import anonymous_memory_bytes, cpu_limit_cores, memory_limit_bytes
 from knowledgebeast_service.telemetry.metrics import MODEL_FAILURES
 
 PROJECT_SERIES = 200
@@ -37,6 +37,7 @@ async def refresh_gauges(parts: Components) -> None:
     for cache, stats in (("query", parts.answers.stats()), ("embedding", parts.embeddings.stats())):
         metrics.set(f"kb_{cache}_cache_hit_ratio", stats.hit_ratio)
         metrics.set("kb_cache_bytes", stats.bytes, cache=cache)
+    metrics.set("kb_cpu_limit_cores", cpu_limit_cores())
     metrics.set("kb_memory_anon_bytes", anonymous_memory_bytes())
     metrics.set("kb_memory_limit_bytes", memory_limit_bytes())
     volume = os.statvfs(parts.settings.data_dir)

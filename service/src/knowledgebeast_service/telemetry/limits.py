@@ -17,6 +17,15 @@ def cpu_limit(cgroup: Path = CGROUP) -> int:
     return available if quota == "max" else max(1, min(available, round(int(quota) / int(period))))
 
 
+def cpu_limit_cores(cgroup: Path = CGROUP) -> float:
+    """Cores that the cgroup allows, as they were set (cgroup v2 `cpu.max`); 0 = no limit is set."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return 0.0 if quota == "max" else int(quota) / int(period)
+
+
 def memory_limit_bytes(cgroup: Path = CGROUP) -> int:
     """Bytes of the memory limit; 0 = no limit is set. Nodes with cgroup v1 write a huge number for that."""
     for file in ("memory.max", "memory/memory.limit_in_bytes"):

@@ -176,6 +176,7 @@ TABLE: tuple[Metric, ...] = (
         _each(*ACCESS_REFUSALS),
     ),
     Metric("kb_rate_limit_shared", "gauge", "1 = the rate limit holds over all replicas; 0 = each counts alone."),
+    Metric("kb_cpu_limit_cores", "gauge", "CPU limit of the cgroup, in cores; 0 = none."),
     Metric("kb_memory_anon_bytes", "gauge", "Anonymous memory of this process."),
     Metric("kb_memory_limit_bytes", "gauge", "Memory limit of the cgroup; 0 = none."),
     Metric("kb_memory_errors_total", "counter", "Requests that failed for want of memory."),
