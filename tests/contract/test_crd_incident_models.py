@@ -3,6 +3,7 @@
 The API server drops fields that a schema does not have, without a word.
 """
 
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,7 @@ from knowledgebeast_operator.core.ledger import (
     DataLoss,
     Escalation,
     Evidence,
+    Level,
     Outcome,
     Severity,
     Sli,
@@ -62,6 +64,7 @@ PLACES = [
     (Evidence, "incidents", "status.evidence.[]"),
     (TimelineEntry, "incidents", "status.timeline.[]"),
     (Escalation, "incidents", "status.escalation"),
+    (Escalation, "incidents", "status.escalations.[]"),
     (DataLoss, "incidents", "status.dataLoss"),
     (HealthyRevision, "knowledgebeasts", "status.lastHealthyRevision"),
     (Fence, "knowledgebeasts", "status.overlays.[]"),
@@ -101,7 +104,9 @@ def test_every_field_has_a_place(model: type[BaseModel], kind: str, path: str) -
         ("status.attempts.[].outcome", Outcome),
         ("status.dataLoss.rpoVerdict", TargetVerdict),
         ("status.dataLoss.rtoVerdict", TargetVerdict),
+        ("status.escalation.level", Level),
+        ("status.escalations.[].level", Level),
     ],
 )
-def test_choices_are_the_same(path: str, values: type[Severity] | type[Outcome] | type[TargetVerdict]) -> None:
+def test_choices_are_the_same(path: str, values: type[StrEnum]) -> None:
     assert field("incidents", path)["enum"] == [str(value) for value in values]

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from kb_facts import CLOSED, NOW, OPEN, SCRAPE, container, facts, nodes, pod, unknown, waiting
 from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.decision import Begin, Conclude, Decision, Escalate, Open, Perform
+from knowledgebeast_operator.core.escalation_path import STILL_OPEN
 from knowledgebeast_operator.core.facts import Facts, Known, PerPod, Pod, Sample
 from knowledgebeast_operator.core.journal import merge
 from knowledgebeast_operator.core.ledger import IncidentRecord, Journal
@@ -172,7 +173,9 @@ def begun(world: World) -> int:
 
 
 def escalations(world: World) -> int:
-    return sum(isinstance(decision, Escalate) for decision in world.decisions)
+    """Calls for a reason; those by the clock alone are not counted."""
+    calls = (decision.escalation for decision in world.decisions if isinstance(decision, Escalate))
+    return sum(call.reason != STILL_OPEN for call in calls)
 
 
 def concluded(world: World) -> list[Conclude]:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.decision import Begin, Decision, Escalate, Open, Perform, Undo
+from knowledgebeast_operator.core.escalation_path import STILL_OPEN
 from knowledgebeast_operator.core.facts import Facts
 from knowledgebeast_operator.core.integrity import informed
 from knowledgebeast_operator.core.journal import is_carried_out, merge
@@ -141,8 +142,12 @@ def check(replay: Replay) -> None:
     for record in replay.records.values():
         counted = [item for item in record.attempts if item.outcome not in (Outcome.DRY_RUN, Outcome.DIAGNOSED)]
         assert len(counted) <= limits[record.runbook].max_attempts, story(record)
-    calls = [entry for entry in replay.entries if isinstance(entry.decision, Escalate)]
-    assert len(calls) == sum(record.escalation is not None for record in replay.records.values()), "one call each"
+    calls = [entry.decision.escalation for entry in replay.entries if isinstance(entry.decision, Escalate)]
+    assert sum(call.reason != STILL_OPEN for call in calls) == sum(
+        record.escalation is not None for record in replay.records.values()
+    ), "one call for a reason each"
+    levels = sum(len(record.escalations) for record in replay.records.values())
+    assert sum(call.reason == STILL_OPEN for call in calls) <= levels, "one call by the clock for each level"
     _check_pace(replay)
     _check_targets(replay.attempts)
 

@@ -41,7 +41,7 @@ from knowledgebeast_operator.core.decision import (
     Wait,
 )
 from knowledgebeast_operator.core.facts import Facts, Known, OwnWork
-from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Journal, Outcome, Severity
+from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Journal, Level, Outcome, Severity
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.situation import Situation
 
@@ -57,8 +57,8 @@ ROLLOUT = OwnWork("Rollout", "chroma", "StatefulSet demo-chroma is being rolled 
 CAUSE = incident(name="demo-database-corruption-0001", runbook="DatabaseCorruption")
 
 
-def escalated(reason: str) -> Escalation:
-    return Escalation(at=NOW - A_MINUTE, reason=reason, message="It did not help.", next_step="Look.")
+def escalated(reason: str, level: Level = Level.ON_CALL) -> Escalation:
+    return Escalation(level=level, at=NOW - A_MINUTE, reason=reason, message="It did not help.", next_step="Look.")
 
 
 def runbook_policy(item: dict[str, object]) -> Policy:
@@ -278,7 +278,8 @@ REMEDY: dict[str, Row] = {
         situation(UNKNOWN, incident=incident(detected_at=NOW - minutes(16))), Escalate, "DownTooLong",
     ),
     "an_escalation_by_the_clock_leaves_the_attempts": (
-        situation(DOWN, incident=incident(detected_at=NOW - minutes(16), escalation=escalated("DownTooLong"))),
+        situation(DOWN, incident=incident(detected_at=NOW - minutes(16),
+                                          escalation=escalated("DownTooLong", Level.TEAM_LEAD))),
         Begin, "",
     ),
     "an_escalation_by_exhaustion_ends_them": (

@@ -17,6 +17,7 @@ from knowledgebeast_operator.core.ledger import (
     Evidence,
     IncidentRecord,
     Journal,
+    Level,
     Outcome,
     Severity,
     Sli,
@@ -48,6 +49,7 @@ ATTEMPT = Attempt(
     before=(Sli(name="chroma_available", value=0.0, unit="ratio"),),
     after=(Sli(name="chroma_available", value=1.0, unit="ratio"),),
 )
+CALL = Escalation(at=NOW, reason="RestartLoop", message="Three restarts.", next_step="Look.")
 RECORD = IncidentRecord(
     name="demo-chroma-unreachable-0001",
     runbook="ChromaUnreachable",
@@ -59,9 +61,10 @@ RECORD = IncidentRecord(
     attempts=(ATTEMPT,),
     timeline=(TimelineEntry(at=NOW, reason="IncidentDetected", message="Hung: it does not answer."),),
     healthy_since=NOW + timedelta(minutes=2),
-    escalation=Escalation(at=NOW, reason="RestartLoop", message="Three restarts.", next_step="Look."),
+    escalation=CALL,
+    escalations=(CALL, CALL.model_copy(update={"level": Level.TEAM_LEAD})),
 )
-OPENED = RECORD.model_copy(update={"attempts": (), "healthy_since": None, "escalation": None})
+OPENED = RECORD.model_copy(update={"attempts": (), "healthy_since": None, "escalation": None, "escalations": ()})
 
 
 @dataclass
@@ -90,6 +93,13 @@ def test_the_status_holds_what_people_look_at() -> None:
     assert {kind for kind, status in shown.items() if status == "True"} == {"Active", "Remediated", "Escalated"}
     assert {"Resolved", "AwaitingApproval", "RestoreBlocked"} < set(shown)
     assert "Delete Pod demo-chroma-0" in str(status["attempts"])
+
+
+def test_the_condition_says_who_was_called() -> None:
+    live = FakeCluster().put(INCIDENT, "ns", new_body(OBJECT, RECORD))
+    status = cast("dict[str, list[dict[str, str]]]", with_status(live, RECORD)["status"])
+    told = {item["type"]: item["message"] for item in status["conditions"]}
+    assert told["Escalated"] == "Three restarts. Look. Called: OnCall, TeamLead."
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:

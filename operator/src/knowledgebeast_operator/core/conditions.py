@@ -186,13 +186,9 @@ def stalled(overview: Overview) -> Observed:
     bootstrap = overview.operands.bootstrap
     if bootstrap is not None and bootstrap.needs_a_human:
         return Observed(status=Status.TRUE, reason=bootstrap.reason, message=bootstrap.message)
-    escalated = [found for found in overview.incidents if found.escalation is not None]
-    if escalated:
-        message = _sentences(
-            f"{found.name}: {found.escalation.message} {found.escalation.next_step}"
-            for found in escalated
-            if found.escalation is not None
-        )
+    calls = [(found.name, found.call) for found in overview.incidents if found.call is not None]
+    if calls:
+        message = _sentences(f"{name}: {call.message} {call.next_step}" for name, call in calls)
         return Observed(status=Status.TRUE, reason="Escalated", message=message)
     problems = overview.policy.object_problems([runbook.name for runbook in overview.runbooks])
     problems += tuple(problem for turn in overview.turns for problem in turn.situation.problems)

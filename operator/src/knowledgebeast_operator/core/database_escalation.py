@@ -5,7 +5,7 @@ from typing import Final
 
 from knowledgebeast_operator.core.facts import Facts
 from knowledgebeast_operator.core.integrity import RESTORE, task_of
-from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, TaskReport
+from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Level, TaskReport
 from knowledgebeast_operator.core.objectives import RPO, RTO
 from knowledgebeast_operator.core.protection import Damage
 from knowledgebeast_operator.core.runbook import Limits
@@ -69,17 +69,22 @@ def harmed(facts: Facts, incident: IncidentRecord) -> Escalation | None:
     loss = incident.data_loss
     if loss is None or not _restored(incident):
         return None
-    step = "status.dataLoss has the bounds, and documents that can be ingested again."
+
+    def tell(reason: str, message: str) -> Escalation:
+        """Critical data loss: the runbook's path is called up to its end."""
+        step = "status.dataLoss has the bounds, and documents that can be ingested again."
+        return Escalation(level=Level.CTO, at=facts.now, reason=reason, message=message, next_step=step)
+
     if loss.rpo_seconds is not None and loss.rpo_seconds > RPO.total_seconds():
         lost = format_duration(timedelta(seconds=int(loss.rpo_seconds)))
         message = f"{lost} of writes may be lost, more than {format_duration(RPO)}."
-        return Escalation(at=facts.now, reason="RpoExceeded", message=message, next_step=step)
+        return tell("RpoExceeded", message)
     if loss.documents_upper is None:
         message = f"At least {loss.documents_lower} documents are lost; nothing says how many at most."
-        return Escalation(at=facts.now, reason="LossUnknown", message=message, next_step=step)
+        return tell("LossUnknown", message)
     if lost_share(incident) > MAX_LOST_SHARE:
         message = f"Up to {loss.documents_upper} documents are lost, more than {MAX_LOST_SHARE:.0%} of all."
-        return Escalation(at=facts.now, reason="ManyDocumentsLost", message=message, next_step=step)
+        return tell("ManyDocumentsLost", message)
     return None
 
 

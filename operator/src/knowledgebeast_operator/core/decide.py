@@ -22,6 +22,7 @@ from knowledgebeast_operator.core.decision import (
     Uncertain,
     Wait,
 )
+from knowledgebeast_operator.core.escalation_path import on_time
 from knowledgebeast_operator.core.guards import (
     ATTEMPTS_EXHAUSTED,
     CHAIN,
@@ -56,10 +57,13 @@ things worse is guarded by itself until the object is resumed."""
 
 
 def decide(situation: Situation) -> Decision:
-    """The one next step for this runbook."""
-    incident = situation.incident
-    if incident is None:
+    """The one next step for this runbook; a call that is due comes before it."""
+    if situation.incident is None:
         return _watch(situation)
+    return on_time(situation, situation.incident, _handle(situation, situation.incident))
+
+
+def _handle(situation: Situation, incident: IncidentRecord) -> Decision:
     if incident.attempt_in_flight is not None:
         return follow(situation, incident.attempt_in_flight)
     match situation.diagnosis:
@@ -116,19 +120,14 @@ def _last_known_bad(incident: IncidentRecord) -> datetime:
 
 
 def _tell_harm(situation: Situation, incident: IncidentRecord) -> Escalate | None:
-    """Once per incident, like every call."""
-    if incident.escalation is not None or situation.runbook.harmed is None:
+    if situation.runbook.harmed is None:
         return None
-    escalation = situation.runbook.harmed(situation.facts, incident)
-    return None if escalation is None else Escalate(escalation)
+    return _news(incident, situation.runbook.harmed(situation.facts, incident))
 
 
 def _call_human(situation: Situation, incident: IncidentRecord) -> Escalate | None:
-    """Once per incident, whatever the reason."""
-    if incident.escalation is not None:
-        return None
     last = incident.attempts[-1] if incident.attempts else None
-    if last is not None and last.outcome is Outcome.INCONCLUSIVE:
+    if last is not None and last.outcome is Outcome.INCONCLUSIVE and incident.escalation is None:
         return Escalate(
             Escalation(
                 at=situation.now,
@@ -138,8 +137,14 @@ def _call_human(situation: Situation, incident: IncidentRecord) -> Escalate | No
                 "the operator does nothing more about this incident.",
             )
         )
-    escalation = situation.runbook.escalate(situation.facts, incident, situation.limits)
-    return None if escalation is None else Escalate(escalation)
+    return _news(incident, situation.runbook.escalate(situation.facts, incident, situation.limits))
+
+
+def _news(incident: IncidentRecord, escalation: Escalation | None) -> Escalate | None:
+    """A call is made once per incident, whatever the reason, and once more for who has not been called."""
+    if escalation is None or (incident.escalation is not None and escalation.level in incident.called):
+        return None
+    return Escalate(escalation)
 
 
 def _remedy(situation: Situation, incident: IncidentRecord, detected: Detected) -> Decision:
@@ -231,7 +236,7 @@ def _no_option(
     """A human is called, unless an option says that doing nothing is right."""
     idle = next((refusal for refusal in refusals if isinstance(refusal, NothingToDo)), None)
     if idle is not None:
-        return Blocked(idle.reason, idle.message)
+        return Blocked(idle.reason, idle.message, is_right=True)
     helps = " ".join(dict.fromkeys(refusal.message for refusal in refusals))
     if incident.escalation is not None:
         return Blocked(NO_OPTION, f"{detected.message} {helps}")

@@ -45,6 +45,7 @@ class Blocked:
 
     reason: str
     message: str
+    is_right: bool = False  # nothing is to be done, so that nobody is called however long it lasts
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,9 +153,25 @@ class TimelineEntry(_Record):
     message: str
 
 
+class Level(StrEnum):
+    """Who is called, in this order: the runbook's "Escalation Path"."""
+
+    ON_CALL = "OnCall"
+    TEAM_LEAD = "TeamLead"
+    ENGINEERING_MANAGER = "EngineeringManager"
+    CTO = "CTO"
+
+    @property
+    def path(self) -> "tuple[Level, ...]":
+        """The levels up to this one: a call tells those before it too."""
+        levels = tuple(Level)
+        return levels[: levels.index(self) + 1]
+
+
 class Escalation(_Record):
     """Why a human is needed, and what they should do first."""
 
+    level: Level = Level.ON_CALL  # the highest that is called; those before it are told too
     at: datetime
     reason: str
     message: str
@@ -176,7 +192,8 @@ class IncidentRecord(_Record):
     timeline: tuple[TimelineEntry, ...] = ()
     healthy_since: datetime | None = None
     resolved_at: datetime | None = None
-    escalation: Escalation | None = None
+    escalation: Escalation | None = None  # the first for which there was more of a reason than the time
+    escalations: tuple[Escalation, ...] = ()  # the first call of each level
     caused_by: str | None = None
     data_loss: DataLoss | None = None
     trigger: Trigger = Trigger.DETECTED
@@ -192,6 +209,17 @@ class IncidentRecord(_Record):
     def is_open(self) -> bool:
         """Whether somebody still has to do something about it, be it only to wait."""
         return self.resolved_at is None
+
+    @property
+    def call(self) -> Escalation | None:
+        """Why a person is needed: the reason, or that it lasts; None when nobody has been called."""
+        return self.escalation or (self.escalations[-1] if self.escalations else None)
+
+    @property
+    def called(self) -> frozenset[Level]:
+        """Who has been called. An incident of an earlier version says only that somebody was."""
+        first = () if self.escalation is None else (self.escalation,)
+        return frozenset(level for one in (*first, *self.escalations) for level in one.level.path)
 
     @property
     def attempt_in_flight(self) -> Attempt | None:

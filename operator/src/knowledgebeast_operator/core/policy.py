@@ -14,6 +14,7 @@ from knowledgebeast_operator.core.runbook import Limits, Mode, Runbook
 from knowledgebeast_operator.core.windows import is_known_timezone
 from knowledgebeast_operator.custom_resource import (
     Budget,
+    EscalationClock,
     KnowledgeBeast,
     MaintenanceWindow,
     Pause,
@@ -66,6 +67,10 @@ class Policy:
     @property
     def budget(self) -> Budget:
         return self.remediation.budget
+
+    @property
+    def escalation(self) -> EscalationClock:
+        return self.remediation.escalation
 
     @property
     def resumed_at(self) -> datetime | None:

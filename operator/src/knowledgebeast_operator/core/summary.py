@@ -125,8 +125,8 @@ def _needed(overview: Overview, turn: Turn | None) -> str:
     if overview.operands.bootstrap is not None and overview.operands.bootstrap.needs_a_human:
         return overview.operands.bootstrap.message
     for incident in overview.incidents:
-        if incident.escalation is not None:
-            return incident.escalation.next_step
+        if incident.call is not None:
+            return incident.call.next_step
     if turn is not None and isinstance(turn.situation.diagnosis, Undetermined):
         unknown = turn.situation.diagnosis.unknown[0]
         return f"If it stays so: bring back {unknown.signal} ({unknown.reason})."

@@ -19,7 +19,8 @@ from knowledgebeast_operator.core.decision import (
     Undo,
     Wait,
 )
-from knowledgebeast_operator.core.ledger import Attempt, DataLoss, IncidentRecord, Outcome, TimelineEntry
+from knowledgebeast_operator.core.escalation_path import STILL_OPEN
+from knowledgebeast_operator.core.ledger import Attempt, DataLoss, Escalation, IncidentRecord, Outcome, TimelineEntry
 from knowledgebeast_operator.core.objectives import judged
 from knowledgebeast_operator.core.runbook import Runbook
 
@@ -76,11 +77,7 @@ def transition(record: IncidentRecord, decision: Decision, now: datetime) -> Inc
         case Undo(attempt=attempt):
             return _undone(record, attempt, now)
         case Escalate(escalation=escalation):
-            if record.escalation is not None:
-                return record
-            cut = {"message": escalation.message[:MAX_MESSAGE], "next_step": escalation.next_step[:MAX_MESSAGE]}
-            told = _tell(record, now, "IncidentEscalated", f"{escalation.reason}: {escalation.message}")
-            return _update(told, escalation=escalation.model_copy(update=cut), healthy_since=None)
+            return _call(record, escalation, now)
         case Resolve(message=message):
             if record.resolved_at is not None:
                 return record
@@ -167,6 +164,25 @@ def _conclude(record: IncidentRecord, attempt: Attempt, now: datetime) -> Incide
     cut = attempt.model_copy(update={"message": attempt.message[:MAX_MESSAGE]})
     message = f"{attempt.option} ({attempt.id}): {attempt.message}"
     return _tell(_put(record, cut), now, OUTCOME_REASONS[attempt.outcome], message)
+
+
+def _call(record: IncidentRecord, escalation: Escalation, now: datetime) -> IncidentRecord:
+    """The first reason is kept, and the first call of each level. Whoever is called late, is told with the next one."""
+    is_reason = record.escalation is None and escalation.reason != STILL_OPEN
+    levels = [level for level in escalation.level.path if level not in record.called]
+    if not is_reason and not levels:
+        return record
+    cut = escalation.model_copy(
+        update={"message": escalation.message[:MAX_MESSAGE], "next_step": escalation.next_step[:MAX_MESSAGE]}
+    )
+    called = f" Called: {', '.join(levels)}." if levels else ""
+    told = _tell(record, now, "IncidentEscalated", f"{escalation.reason}: {escalation.message}{called}")
+    return _update(
+        told,
+        escalation=cut if is_reason else record.escalation,
+        escalations=(*record.escalations, *(cut.model_copy(update={"level": level}) for level in levels)),
+        healthy_since=None,
+    )
 
 
 def _put(record: IncidentRecord, attempt: Attempt) -> IncidentRecord:

@@ -22,6 +22,7 @@ from knowledgebeast_operator.custom_resource.names import (
 from knowledgebeast_operator.custom_resource.spec import (
     Budget,
     DeletionPolicy,
+    EscalationClock,
     MaintenanceWindow,
     Mode,
     Pause,
@@ -44,6 +45,7 @@ __all__ = [
     "VERSION",
     "Budget",
     "DeletionPolicy",
+    "EscalationClock",
     "InvalidKnowledgeBeastError",
     "KnowledgeBeast",
     "MaintenanceWindow",

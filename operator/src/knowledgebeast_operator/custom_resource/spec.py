@@ -302,6 +302,14 @@ class Budget(Part):
     per: Duration = timedelta(hours=1)
 
 
+class EscalationClock(Part):
+    """How long an incident has lasted when each further level of the escalation path is called."""
+
+    team_lead_after: Duration = timedelta(minutes=15)
+    engineering_manager_after: Duration = timedelta(hours=1)
+    cto_after: Duration = timedelta(hours=4)
+
+
 ThresholdValue = Annotated[float, Field(ge=0, le=1e12)]
 
 
@@ -325,6 +333,7 @@ class Remediation(Part):
     pauses: tuple[Pause, ...] = Field(default=(), max_length=10)
     maintenance_windows: tuple[MaintenanceWindow, ...] = Field(default=(), max_length=10)
     budget: Budget = Budget()
+    escalation: EscalationClock = EscalationClock()
     runbooks: tuple[RunbookPolicy, ...] = Field(default=(), max_length=32)
 
     def policy(self, runbook: str) -> RunbookPolicy:

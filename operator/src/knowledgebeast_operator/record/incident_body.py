@@ -119,7 +119,7 @@ def _conditions(
     story = record.timeline[-1] if record.timeline else None
     at = story.at if story else record.opened_at
     message = story.message if story else ""
-    escalation = record.escalation
+    call = record.call
     wanted = (
         ("Active", record.is_open, story.reason if story else "IncidentDetected", message),
         (
@@ -130,9 +130,9 @@ def _conditions(
         ),
         (
             "Escalated",
-            escalation is not None,
-            escalation.reason if escalation else "NotNeeded",
-            f"{escalation.message} {escalation.next_step}" if escalation else "",
+            call is not None,
+            call.reason if call else "NotNeeded",
+            f"{call.message} {call.next_step}{_called(record)}" if call else "",
         ),
         ("Resolved", not record.is_open, _end(record), message),
         _approval(record),
@@ -140,6 +140,10 @@ def _conditions(
     )
     since = {str(item["type"]): item for item in previous}
     return [_condition(*item, generation=generation, at=at, previous=since.get(item[0])) for item in wanted]
+
+
+def _called(record: IncidentRecord) -> str:
+    return f" Called: {', '.join(one.level for one in record.escalations)}." if record.escalations else ""
 
 
 def _end(record: IncidentRecord) -> str:
