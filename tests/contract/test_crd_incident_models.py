@@ -101,6 +101,7 @@ def test_every_field_has_a_place(model: type[BaseModel], kind: str, path: str) -
     ("path", "values"),
     [
         ("spec.severity", Severity),
+        ("status.severity", Severity),
         ("status.attempts.[].outcome", Outcome),
         ("status.dataLoss.rpoVerdict", TargetVerdict),
         ("status.dataLoss.rtoVerdict", TargetVerdict),

@@ -9,7 +9,17 @@ from knowledgebeast_operator.actions.execute import Executor, Order
 from knowledgebeast_operator.actions.results import Done, InProgress, Withheld
 from knowledgebeast_operator.core.approvals import Approval
 from knowledgebeast_operator.core.decide import decide
-from knowledgebeast_operator.core.decision import Begin, Conclude, Decision, Open, Perform, Resolve, Revert, Undo
+from knowledgebeast_operator.core.decision import (
+    Begin,
+    Conclude,
+    Decision,
+    Open,
+    Perform,
+    Resolve,
+    Revert,
+    Undo,
+    Worsen,
+)
 from knowledgebeast_operator.core.facts import Facts
 from knowledgebeast_operator.core.journal import merge
 from knowledgebeast_operator.core.ledger import IncidentRecord, Journal
@@ -167,7 +177,7 @@ class Remediator:
         record = transition(current.record, decision, self.clock())
         await self.incidents.update(current, record)
         has_ended = isinstance(decision, Perform) and decision.attempt.report is not None
-        is_eager = isinstance(decision, Begin | Revert | Undo | Conclude) or has_ended
+        is_eager = isinstance(decision, Begin | Revert | Undo | Conclude | Worsen) or has_ended
         return _step(situation, decision, current.record, record, is_eager=is_eager)
 
 

@@ -1,4 +1,4 @@
-"""Guards that incident 2 is exempt from: windows and cool-downs, for a runbook of lower severity."""
+"""Guards that incident 2 is exempt from: windows and cool-downs, for an incident of lower severity."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -12,15 +12,15 @@ from knowledgebeast_operator.core.ledger import Journal, Outcome, Severity
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
-HIGH = replace(RUNBOOK, severity=Severity.P1)
+HIGH = incident(severity=Severity.P1)
 
 
 def objection(
     *, journal: Journal | None = None, policy: Policy | None = None, disruptive: bool = True
 ) -> Objection | None:
-    at = situation(facts(chroma_up=False), runbook=HIGH, incident=incident(), journal=journal, policy=policy)
-    option = replace(HIGH.options[0], is_disruptive=disruptive)
-    return first_objection(Proposal(at, incident(), option, restart()))
+    at = situation(facts(chroma_up=False), incident=HIGH, journal=journal, policy=policy)
+    option = replace(RUNBOOK.options[0], is_disruptive=disruptive)
+    return first_objection(Proposal(at, HIGH, option, restart()))
 
 
 def windows(**changes: object) -> Policy:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kb_facts import NOW, SCRAPE, minutes, policy, seconds
+from knowledgebeast_operator.core.ledger import Severity
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.runbook import Mode, Runbook, Threshold
 from knowledgebeast_operator.custom_resource import KnowledgeBeast
@@ -18,7 +19,7 @@ def runbook_policy(**item: object) -> Policy:
 
 
 def problems(of: Policy, *, scrape: timedelta = SCRAPE, runbook: Runbook = RUNBOOK) -> list[str]:
-    return [problem.field.rpartition(".")[2] for problem in of.problems(runbook, scrape)]
+    return [problem.field.rpartition(".")[2] for problem in of.problems(runbook, scrape, runbook.severity)]
 
 
 def test_an_object_is_read_with_its_annotations() -> None:
@@ -111,7 +112,7 @@ def test_problems(of: Policy, fields: list[str]) -> None:
 
 
 def test_a_problem_says_the_numbers() -> None:
-    [problem] = runbook_policy(**{"for": "29s"}).problems(RUNBOOK, SCRAPE)
+    [problem] = runbook_policy(**{"for": "29s"}).problems(RUNBOOK, SCRAPE, Severity.P0)
     assert "29s" in problem.message
     assert "10s" in problem.message
     assert "Set it to 30s or more" in problem.message

@@ -21,6 +21,7 @@ from knowledgebeast_operator.core.decision import (
     Resolve,
     Uncertain,
     Wait,
+    Worsen,
 )
 from knowledgebeast_operator.core.escalation_path import on_time
 from knowledgebeast_operator.core.guards import (
@@ -58,9 +59,14 @@ things worse is guarded by itself until the object is resumed."""
 
 def decide(situation: Situation) -> Decision:
     """The one next step for this runbook; a call that is due comes before it."""
-    if situation.incident is None:
+    incident = situation.incident
+    if incident is None:
         return _watch(situation)
-    return on_time(situation, situation.incident, _handle(situation, situation.incident))
+    has_risen = situation.severity is not incident.severity
+    # Before anything else, for it decides what may wait; but an attempt in flight may be what it comes from.
+    if situation.why_grave is not None and has_risen and incident.attempt_in_flight is None:
+        return Worsen(situation.severity, situation.why_grave)
+    return on_time(situation, incident, _handle(situation, incident))
 
 
 def _handle(situation: Situation, incident: IncidentRecord) -> Decision:
@@ -96,7 +102,9 @@ def _open(situation: Situation, detected: Detected) -> Decision:
     if work is not None and not detected.outlasts_own_work:
         return Wait("OwnWork", f"{work.kind} in progress explains it: {work.message}. {detected.message}")
     cause = situation.cause.name if situation.cause is not None else None
-    return Open(detected.reason, detected.message, situation.now - detected.held, detected.evidence, cause)
+    message = " ".join(filter(None, (detected.message, situation.why_grave)))
+    since = situation.now - detected.held
+    return Open(detected.reason, message, since, detected.evidence, situation.severity, cause)
 
 
 def _heal(situation: Situation, incident: IncidentRecord, good: NotDetected) -> Decision:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from knowledgebeast_operator.core.ledger import Attempt, DataLoss, Escalation, Evidence
+from knowledgebeast_operator.core.ledger import Attempt, DataLoss, Escalation, Evidence, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Open:
     message: str
     detected_at: datetime
     evidence: tuple[Evidence, ...]
+    severity: Severity
     caused_by: str | None = None  # the open Incident that explains it
 
 
@@ -100,6 +101,14 @@ class Escalate:
 
 
 @dataclass(frozen=True, slots=True)
+class Worsen:
+    """The incident is more severe than is written."""
+
+    severity: Severity
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resolve:
     """The signal has been good for the healthy period: the Incident closes."""
 
@@ -114,5 +123,17 @@ class Uncertain:
 
 
 Decision: TypeAlias = (
-    Healthy | Open | Wait | Blocked | Begin | Perform | Revert | Undo | Conclude | Escalate | Resolve | Uncertain
+    Healthy
+    | Open
+    | Wait
+    | Blocked
+    | Begin
+    | Perform
+    | Revert
+    | Undo
+    | Conclude
+    | Escalate
+    | Worsen
+    | Resolve
+    | Uncertain
 )

@@ -21,8 +21,7 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
     def tell(reason: str, message: str, next_step: str) -> Escalation:
         return Escalation(at=facts.now, reason=reason, message=message, next_step=next_step)
 
-    refused = facts.rows(WRITES_REFUSED)
-    if not isinstance(refused, Unknown) and (count := sum(row.value for row in refused.value)) > 0:
+    if (count := writes_refused(facts)) > 0:
         return tell(
             "WritesFailing",
             f"{count:.0f} writes of the database failed because its volume is full.",
@@ -40,6 +39,12 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
             message = f"All that could be cleaned was {size(freed)}, less than {size(least)}. {_sentence(view)}"
             return tell("TooLittleToRecover", message, _help(view))
     return None
+
+
+def writes_refused(facts: Facts) -> float:
+    """Writes of the database that failed for want of space, as far as is known."""
+    refused = facts.rows(WRITES_REFUSED)
+    return 0.0 if isinstance(refused, Unknown) else max(0.0, sum(row.value for row in refused.value))
 
 
 def _freed(view: VolumeView, incident: IncidentRecord) -> float | None:

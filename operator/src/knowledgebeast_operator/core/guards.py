@@ -178,7 +178,7 @@ def is_outside_maintenance_window(proposal: Proposal) -> Blocked | Wait | None:
     """P0 does not wait for a window: its users have no vector search, or no data."""
     situation = proposal.situation
     windows = situation.policy.windows
-    if situation.runbook.severity is Severity.P0 or not proposal.option.is_disruptive or not windows:
+    if proposal.incident.severity is Severity.P0 or not proposal.option.is_disruptive or not windows:
         return None
     if any(is_open_at(window, situation.now) for window in windows):
         return None
@@ -192,7 +192,7 @@ def is_outside_maintenance_window(proposal: Proposal) -> Blocked | Wait | None:
 def is_cooling_down(proposal: Proposal) -> Wait | None:
     """P0 does not wait: it is limited by attempts and by the restarts in an hour."""
     situation = proposal.situation
-    if situation.runbook.severity is Severity.P0:
+    if proposal.incident.severity is Severity.P0:
         return None
     options = {option.name for option in situation.runbook.options}
     recent = [

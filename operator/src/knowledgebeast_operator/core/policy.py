@@ -120,12 +120,12 @@ class Policy:
             window=max(limits.window, hold + shortest),
         )
 
-    def problems(self, runbook: Runbook, scrape_interval: timedelta) -> tuple[PolicyProblem, ...]:
-        """Why the operator does not act on this runbook; empty when every setting can be honoured."""
+    def problems(self, runbook: Runbook, scrape_interval: timedelta, severity: Severity) -> tuple[PolicyProblem, ...]:
+        """Why the operator does not act on an incident of this severity; empty when every setting can be honoured."""
         item = self.remediation.policy(runbook.name)
         problems = _too_short(item, self.limits(runbook, scrape_interval), scrape_interval)
         problems += _bad_thresholds(item, runbook)
-        if runbook.severity is Severity.P0:  # ignores windows, so a broken one must not stop it
+        if severity is Severity.P0:  # ignores windows, so a broken one must not stop it
             return problems
         return problems + self._unknown_timezones()
 

@@ -185,6 +185,8 @@ class Runbook:
     component: str = ""  # whose own work explains the symptoms: service or chroma; empty for any
     harmed: "Callable[[Facts, IncidentRecord], Escalation | None] | None" = None
     """What a person has to know though the signals are good again."""
+    grave: "Callable[[Facts, Limits], str | None] | None" = None
+    """Why less than half of what is asked is answered, or data is at risk; asked while it is Detected."""
     explained_by: tuple[str, ...] = ()  # runbooks whose open incident is the cause of this one's signals
     thresholds: Mapping[str, Threshold] = field(default_factory=dict[str, Threshold])
     release: "Callable[[Facts, str, FieldOverlay, Limits], str | None] | None" = None

@@ -11,6 +11,7 @@ from knowledgebeast_operator.core.facts import Facts
 from knowledgebeast_operator.core.ledger import IncidentRecord, Journal, Severity
 from knowledgebeast_operator.core.policy import Policy, PolicyProblem
 from knowledgebeast_operator.core.runbook import Diagnosis, Limits, Runbook
+from knowledgebeast_operator.core.severity import grave, severity_of
 
 CAUSE_EXPLAINS_FOR: Final = timedelta(minutes=15)
 """Then the symptom is looked after by itself (runbook map, "Cause before symptom")."""
@@ -31,6 +32,8 @@ class Situation:
     operator: str  # who would claim an attempt: the operator's pod name
     cause: IncidentRecord | None = None  # an open incident of another runbook that explains the signals
     approvals: tuple[Approval, ...] = ()
+    severity: Severity = Severity.P0  # of the incident, or of the one that would open, by what is known now
+    why_grave: str | None = None
 
     @property
     def now(self) -> datetime:
@@ -61,23 +64,30 @@ def assess(
         approvals: what people have allowed.
     """
     limits = policy.limits(runbook, facts.scrape_interval)
-    is_open = incident is not None and incident.is_open
+    current = incident if incident is not None and incident.is_open else None
+    diagnosis = runbook.diagnose(facts, limits)
+    why_grave = grave(facts, runbook, diagnosis, limits)
+    severity = severity_of(runbook, current, why_grave)
     return Situation(
         facts=facts,
         runbook=runbook,
         policy=policy,
         limits=limits,
-        problems=policy.problems(runbook, facts.scrape_interval),
-        diagnosis=runbook.diagnose(facts, limits),
-        incident=incident if is_open else None,
+        problems=policy.problems(runbook, facts.scrape_interval, severity),
+        diagnosis=diagnosis,
+        incident=current,
         journal=journals.merge(journal, incident.attempts if incident is not None else (), facts.now),
         operator=operator,
-        cause=find_cause(runbook, others, facts.now),
+        cause=find_cause(runbook, severity, others, facts.now),
         approvals=approvals,
+        severity=severity,
+        why_grave=why_grave,
     )
 
 
-def find_cause(runbook: Runbook, others: Iterable[IncidentRecord], now: datetime) -> IncidentRecord | None:
+def find_cause(
+    runbook: Runbook, severity: Severity, others: Iterable[IncidentRecord], now: datetime
+) -> IncidentRecord | None:
     """The open incident that explains this runbook's signals: young enough, and not less severe."""
     ranks = list(Severity)
     return next(
@@ -87,7 +97,7 @@ def find_cause(runbook: Runbook, others: Iterable[IncidentRecord], now: datetime
             if other.is_open
             and not other.is_manual
             and other.runbook in runbook.explained_by
-            and ranks.index(other.severity) <= ranks.index(runbook.severity)
+            and ranks.index(other.severity) <= ranks.index(severity)
             and now < other.opened_at + CAUSE_EXPLAINS_FOR
         ),
         None,

@@ -15,6 +15,7 @@ from knowledgebeast_operator.core.decision import (
     Uncertain,
     Undo,
     Wait,
+    Worsen,
 )
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord
 from knowledgebeast_operator.core.overview import Overview, Turn
@@ -113,6 +114,8 @@ def _next(turn: Turn | None) -> str:
             return f"After {attempt.id} ({attempt.outcome}) the signals decide."
         case Escalate(escalation=escalation):
             return f"A human is called ({escalation.reason})."
+        case Worsen(severity=severity, message=message):
+            return f"The incident is {severity} from now on. {message}"
         case Resolve(message=message):
             return f"The incident closes. {message}"
         case Uncertain(message=message):

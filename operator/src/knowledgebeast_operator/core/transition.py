@@ -18,11 +18,13 @@ from knowledgebeast_operator.core.decision import (
     Uncertain,
     Undo,
     Wait,
+    Worsen,
 )
 from knowledgebeast_operator.core.escalation_path import STILL_OPEN
 from knowledgebeast_operator.core.ledger import Attempt, DataLoss, Escalation, IncidentRecord, Outcome, TimelineEntry
 from knowledgebeast_operator.core.objectives import judged
 from knowledgebeast_operator.core.runbook import Runbook
+from knowledgebeast_operator.core.severity import worse
 
 MAX_TIMELINE: Final = 50
 KEPT_FROM_THE_START: Final = 10
@@ -53,7 +55,7 @@ def opened(runbook: Runbook, decision: Open, *, name: str, number: int, now: dat
         name=name,
         runbook=runbook.name,
         number=number,
-        severity=runbook.severity,
+        severity=decision.severity,
         opened_at=now,
         detected_at=decision.detected_at,
         evidence=decision.evidence[:MAX_EVIDENCE],
@@ -78,6 +80,11 @@ def transition(record: IncidentRecord, decision: Decision, now: datetime) -> Inc
             return _undone(record, attempt, now)
         case Escalate(escalation=escalation):
             return _call(record, escalation, now)
+        case Worsen(severity=severity, message=message):
+            if worse(record.severity, severity) is record.severity:
+                return record
+            told = _tell(record, now, "IncidentWorsened", f"{record.severity} becomes {severity}. {message}")
+            return _update(told, severity=severity, healthy_since=None)
         case Resolve(message=message):
             if record.resolved_at is not None:
                 return record

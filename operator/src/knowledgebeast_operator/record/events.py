@@ -30,6 +30,7 @@ WARNINGS: Final = frozenset(
         "ClientErrors",
         "IncidentDetected",
         "IncidentEscalated",
+        "IncidentWorsened",
         "KubeletRestartedChroma",
         "ReconcileError",
         "RemediationBlocked",

@@ -13,8 +13,11 @@ from knowledgebeast_operator.core.journal import is_awaiting_approval
 from knowledgebeast_operator.core.ledger import IncidentRecord, Outcome, Severity, Trigger
 from knowledgebeast_operator.custom_resource import API_VERSION, INCIDENT_KIND, KnowledgeBeast, names
 
-IN_SPEC: Final = frozenset({"name", "runbook", "number", "severity", "trigger", "option", "parameters"})
-"""Fields of the record that are the object's identity; the rest is its status."""
+IN_SPEC: Final = frozenset({"name", "runbook", "number", "trigger", "option", "parameters"})
+"""Fields of the record that are the object's identity; the rest is its status.
+
+The severity is in both: as it was in the beginning, and as it is.
+"""
 
 
 class UnreadableIncidentError(ValueError):
@@ -80,7 +83,7 @@ def record_of(body: Json) -> IncidentRecord:
                 "runbook": spec.get("runbook"),
                 # A person need not say these.
                 "number": spec.get("number", 0 if is_manual(body) else None),
-                "severity": spec.get("severity", Severity.P0 if is_manual(body) else None),
+                "severity": status.get("severity") or spec.get("severity", Severity.P0 if is_manual(body) else None),
                 "trigger": spec.get("trigger", Trigger.DETECTED),
                 "option": spec.get("option"),
                 "parameters": spec.get("parameters") or {},

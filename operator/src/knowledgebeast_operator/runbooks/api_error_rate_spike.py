@@ -77,6 +77,7 @@ from knowledgebeast_operator.core.runbook import (
     Undetermined,
     Verdict,
 )
+from knowledgebeast_operator.core.severity import HALF
 from knowledgebeast_operator.custom_resource import format_duration
 from knowledgebeast_operator.custom_resource.names import SERVICE
 
@@ -122,6 +123,16 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
         message = f"{told} Clients send what is refused; nothing is done about it here. Most often {most}."
         return NotDetected(CLIENT_ERRORS, message, held, is_told=True)
     return NotDetected("FewServerErrors", told, held)
+
+
+def grave(facts: Facts, limits: Limits) -> str | None:
+    """Less than half of enough requests are answered."""
+    rows = facts.rows(ANSWERS)
+    traffic = count(rows.value if isinstance(rows, Known) else ())
+    is_enough = traffic.requests >= limits.threshold(MINIMUM_REQUESTS)
+    if not is_enough or traffic.server_error_ratio <= HALF:
+        return None
+    return f"{traffic.server_error_ratio:.0%} of the requests are not answered."
 
 
 def is_client_spike(traffic: Traffic, limits: Limits) -> bool:
@@ -289,6 +300,7 @@ RUNBOOK: Final = Runbook(
         "kb_api_keys_errors_total",
     ),
     component=SERVICE,
+    grave=grave,
     explained_by=("DatabaseCorruption", "ChromaUnreachable", "EmbeddingModelFailure", "MemoryPressure"),
     thresholds={
         SERVER_ERROR_PERCENT: Threshold(1.0, 0.1, 50, "%", "More 5xx answers over the window are an incident."),

@@ -26,7 +26,7 @@ from datetime import timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.actions import RunTask, SetFields, Target
-from knowledgebeast_operator.core.disk_escalation import escalate
+from knowledgebeast_operator.core.disk_escalation import escalate, writes_refused
 from knowledgebeast_operator.core.disk_expansion import EXPAND_AGAIN_AFTER, grown, size_path
 from knowledgebeast_operator.core.disk_verdicts import verify_clean, verify_expand
 from knowledgebeast_operator.core.disk_views import (
@@ -92,6 +92,12 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
     fullest = min(views, key=lambda view: view.available / view.capacity)
     held = min(view.enough_for for view in views)
     return NotDetected("EnoughSpace", f"Enough is free; least on {fullest.describe()}.", held)
+
+
+def grave(facts: Facts, limits: Limits) -> str | None:
+    """What is not written is lost to whoever does not try again."""
+    count = writes_refused(facts)
+    return f"{count:.0f} writes of the database failed because its volume is full." if count else None
 
 
 def consider_temporary(
@@ -257,6 +263,7 @@ RUNBOOK: Final = Runbook(
     ),
     slis=indicators,
     escalate=escalate,
+    grave=grave,
     signals=(AVAILABLE, CAPACITY, DATABASE_ERRORS, ERRORS),
     component="database",
     thresholds={
