@@ -194,6 +194,14 @@ REMEDY: dict[str, Row] = {
     "a_less_severe_cause_explains_nothing": (
         situation(DOWN, incident=incident(), others=(CAUSE.model_copy(update={"severity": Severity.P1}),)), Begin, "",
     ),
+    "a_less_severe_cause_explains_what_is_not_critical": (
+        situation(DOWN, incident=incident(severity=Severity.P1),
+                  others=(CAUSE.model_copy(update={"severity": Severity.P2}),)), Wait, "ExplainedByCause",
+    ),
+    "what_has_become_critical_waits_for_no_less": (
+        situation(DOWN, incident=incident(severity=Severity.P0),
+                  others=(CAUSE.model_copy(update={"severity": Severity.P2}),)), Begin, "",
+    ),
     "an_incident_that_explains_others_only": (
         situation(DOWN, incident=incident(), others=(CAUSE.model_copy(update={"runbook": "CacheHitRatioDrop"}),)),
         Begin, "",

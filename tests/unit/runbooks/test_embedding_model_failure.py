@@ -6,13 +6,27 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from kb_facts import NOW, SCRAPE, changing, container, failed, incident, minutes, nothing_scraped, pod, seconds, series
+from kb_facts import (
+    NOW,
+    SCRAPE,
+    changing,
+    container,
+    failed,
+    incident,
+    minutes,
+    nothing_scraped,
+    pod,
+    seconds,
+    series,
+    situation,
+)
 from kb_facts import facts as healthy_facts
 from knowledgebeast_operator.core.actions import RunTask, SetFields, Target
 from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.decision import Begin
+from knowledgebeast_operator.core.disk_views import signal_of
 from knowledgebeast_operator.core.facts import Facts, Known, OwnWork, PerPod, Pod, Row, Sample, Series, Unknown
-from knowledgebeast_operator.core.ledger import Attempt, Journal, Outcome, Sli, TaskReport
+from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Outcome, Sli, TaskReport
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.runbook import (
@@ -456,8 +470,19 @@ def test_a_human_is_called(at: Facts, attempts: tuple[Attempt, ...], detected_at
     assert (found.reason if found else None) == reason
 
 
-def test_a_full_disk_explains_it() -> None:
-    assert RUNBOOK.explained_by == ("DiskSpaceCritical",)
+@pytest.mark.parametrize(
+    ("claim", "explains"), [("demo-database", True), ("demo-chroma", False), ("demo-backups", False), (None, False)]
+)
+def test_only_a_full_volume_of_its_own_explains_it(claim: str | None, explains: bool) -> None:
+    """The files of the model are on the database's volume."""
+    evidence = Evidence(signal=signal_of(claim), value="1 GB", threshold="5 GB", at=NOW) if claim else None
+    full = incident(
+        name="demo-disk-space-critical-0001",
+        runbook="DiskSpaceCritical",
+        evidence=(evidence,) if evidence else (),
+    )
+    seen = situation(down("files"), runbook=RUNBOOK, incident=None, others=(full,))
+    assert (seen.cause == full) == explains
 
 
 # The way back to the GPU

@@ -106,6 +106,11 @@ def capacity_at(facts: Facts, claim: str, moment: datetime) -> float | None:
     return before[-1] if before else None
 
 
+def signal_of(claim: str) -> str:
+    """The series of one claim, as Prometheus writes it."""
+    return f'{AVAILABLE}{{persistentvolumeclaim="{claim}"}}'
+
+
 def needed(capacity: float, limits: Limits) -> float:
     """The smaller of the two needs, so that a small volume is not low from the beginning."""
     return min(

@@ -188,6 +188,8 @@ class Runbook:
     grave: "Callable[[Facts, Limits], str | None] | None" = None
     """Why less than half of what is asked is answered, or data is at risk; asked while it is Detected."""
     explained_by: tuple[str, ...] = ()  # runbooks whose open incident is the cause of this one's signals
+    can_come_from: "Callable[[Facts, IncidentRecord], bool] | None" = None
+    """Whether that open incident can be the cause, where the name of its runbook does not say enough."""
     thresholds: Mapping[str, Threshold] = field(default_factory=dict[str, Threshold])
     release: "Callable[[Facts, str, FieldOverlay, Limits], str | None] | None" = None
     """Why an overlay of this runbook, on the field of this path, may end; asked while it has no open incident."""

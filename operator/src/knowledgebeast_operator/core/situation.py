@@ -78,7 +78,7 @@ def assess(
         incident=current,
         journal=journals.merge(journal, incident.attempts if incident is not None else (), facts.now),
         operator=operator,
-        cause=find_cause(runbook, severity, others, facts.now),
+        cause=find_cause(facts, runbook, severity, others),
         approvals=approvals,
         severity=severity,
         why_grave=why_grave,
@@ -86,10 +86,13 @@ def assess(
 
 
 def find_cause(
-    runbook: Runbook, severity: Severity, others: Iterable[IncidentRecord], now: datetime
+    facts: Facts, runbook: Runbook, severity: Severity, others: Iterable[IncidentRecord]
 ) -> IncidentRecord | None:
-    """The open incident that explains this runbook's signals: young enough, and not less severe."""
-    ranks = list(Severity)
+    """The open incident that explains this runbook's signals, and is young enough.
+
+    A symptom may be worse than its cause: a lost model is P2, and the errors that come from it are P1. To act on these
+    would help nobody, so the graph decides. But P0 waits only for what is P0 itself: its users have nothing meanwhile.
+    """
     return next(
         (
             other
@@ -97,8 +100,9 @@ def find_cause(
             if other.is_open
             and not other.is_manual
             and other.runbook in runbook.explained_by
-            and ranks.index(other.severity) <= ranks.index(severity)
-            and now < other.opened_at + CAUSE_EXPLAINS_FOR
+            and (severity is not Severity.P0 or other.severity is Severity.P0)
+            and facts.now < other.opened_at + CAUSE_EXPLAINS_FOR
+            and (runbook.can_come_from is None or runbook.can_come_from(facts, other))
         ),
         None,
     )

@@ -35,6 +35,7 @@ from knowledgebeast_operator.core.disk_views import (
     VolumeView,
     free_ratio,
     low_volumes,
+    signal_of,
     size,
     view_volumes,
 )
@@ -181,7 +182,7 @@ def indicators(facts: Facts) -> tuple[Sli, ...]:
 
 def _detected(reason: str, view: VolumeView, held: timedelta, why: str) -> Detected:
     evidence = Evidence(
-        signal=AVAILABLE,
+        signal=signal_of(view.volume.claim),
         value=f"{size(view.available)} of {size(view.capacity)} free on claim {view.volume.claim}",
         threshold=f"at least {size(view.need)}",
         at=view.at,

@@ -34,6 +34,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from knowledgebeast_operator.core.actions import RunTask, SetFields, Target
+from knowledgebeast_operator.core.disk_views import signal_of
 from knowledgebeast_operator.core.embedding_recovery import (
     DID_NOT_HELP,
     USE_CPU,
@@ -58,7 +59,7 @@ from knowledgebeast_operator.core.embedding_views import (
 )
 from knowledgebeast_operator.core.facts import Facts, Unknown
 from knowledgebeast_operator.core.integrity import tasks_since
-from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Severity
+from knowledgebeast_operator.core.ledger import Attempt, Evidence, IncidentRecord, Journal, Severity
 from knowledgebeast_operator.core.overlays import FieldOverlay, put
 from knowledgebeast_operator.core.runbook import (
     Applicable,
@@ -74,7 +75,7 @@ from knowledgebeast_operator.core.runbook import (
     Undetermined,
 )
 from knowledgebeast_operator.custom_resource import format_duration
-from knowledgebeast_operator.custom_resource.names import DATABASE
+from knowledgebeast_operator.custom_resource.names import DATABASE, claim_name
 from knowledgebeast_operator.custom_resource.spec import Backend, Device
 
 REQUESTS: Final = "http_requests_total"
@@ -270,6 +271,12 @@ def _backends_tried(journal: Journal, facts: Facts) -> set[str]:
     return {str(action.values.get(BACKEND_FIELD)) for action in actions if isinstance(action, SetFields)}
 
 
+def is_of_its_volume(facts: Facts, cause: IncidentRecord) -> bool:
+    """The files of the model are on the database's volume; that of Chroma or of the backups takes nothing from them."""
+    claim = claim_name(facts.subject.name, DATABASE)
+    return any(item.signal == signal_of(claim) for item in cause.evidence)
+
+
 def _same_model(one: str, other: str) -> bool:
     """With and without the publisher they are the same."""
     return one.rpartition("/")[2] == other.rpartition("/")[2]
@@ -305,6 +312,7 @@ RUNBOOK: Final = Runbook(
     signals=(UP, FAILURE, ERRORS, DURATION, AVAILABLE, INDEX_MODEL, QUEUE, REQUESTS),
     component="embedding_model",
     explained_by=("DiskSpaceCritical",),
+    can_come_from=is_of_its_volume,
     thresholds={
         "errorRatio": Threshold(0.5, 0.01, 1, "ratio", "Share of embeddings that may fail on a pod."),
         "minimumCalls": Threshold(10, 1, 10_000, "calls", "Calls in the window that a share or a mean needs."),
