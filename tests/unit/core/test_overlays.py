@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from kb_facts import NOW, attempt, facts, incident, minutes, policy
+from knowledgebeast_operator import runbooks
 from knowledgebeast_operator.core.actions import SetFields, Target
 from knowledgebeast_operator.core.facts import Facts
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Outcome
@@ -14,6 +15,7 @@ from knowledgebeast_operator.core.release import SPEC_CHANGED, ended
 from knowledgebeast_operator.core.runbook import Limits, Runbook
 from knowledgebeast_operator.custom_resource import Spec
 from knowledgebeast_operator.custom_resource.paths import UnknownPathError, read_path
+from knowledgebeast_operator.runbooks import high_query_latency, memory_pressure
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
 ITSELF = Target(kind="KnowledgeBeast", name="demo", uid="uid-demo")
@@ -141,7 +143,7 @@ def earlier(*ago: timedelta, path: str = SIZE, outcome: Outcome = Outcome.SUCCES
         (61, (earlier(minutes(90)),), True),
         (119, (earlier(minutes(180), minutes(240)),), False),
         (121, (earlier(minutes(180), minutes(240)),), True),
-        (59, (earlier(minutes(24 * 60 + 60)),), True),
+        (59, (earlier(timedelta(days=8)),), True),
         (59, (earlier(minutes(90), path="cache.embeddingEntries"),), True),
         (59, (earlier(minutes(90), outcome=Outcome.UNDONE),), True),
         (59, (earlier(minutes(90)).model_copy(update={"runbook": "Other"}),), True),
@@ -154,3 +156,51 @@ def test_what_ended_too_early_is_kept_for_longer_each_time(
     runbook = replace(releasing("the load is gone"), release_backoff=minutes(60))
     stored = Overlays(fields={SIZE: overlaid().fields[SIZE].model_copy(update={"at": NOW - minutes(minutes_old)})})
     assert bool(ended(stored, facts(overlays=stored), (runbook,), policy(), incidents)) is ends
+
+
+def test_steps_of_one_incident_are_no_sign_that_it_ended_too_early() -> None:
+    runbook = replace(releasing("the load is gone"), release_backoff=minutes(60))
+    one = overlaid().fields[SIZE].model_copy(update={"at": NOW - minutes(1), "attempt": "second"})
+    stored = Overlays(fields={SIZE: one})
+    same = earlier(minutes(5)).model_copy(update={"name": one.incident})
+    assert ended(stored, facts(overlays=stored), (runbook,), policy(), (same,)) != {}
+    another = same.model_copy(update={"name": "another"})
+    assert ended(stored, facts(overlays=stored), (runbook,), policy(), (another,)) == {}
+
+
+@pytest.mark.parametrize(
+    ("runbook", "path", "stays_for", "most"),
+    [
+        (high_query_latency.RUNBOOK, "service.replicas", minutes(0), 19),
+        (high_query_latency.RUNBOOK, "service.config.rateLimitPerMinute", minutes(15), 19),
+        (memory_pressure.RUNBOOK, "service.resources.limits.memory", timedelta(days=1), 5),
+    ],
+)
+def test_what_is_put_and_ends_for_ever_does_so_less_and_less(
+    runbook: Runbook, path: str, stays_for: timedelta, most: int
+) -> None:
+    """Two weeks in which it would end as soon as it may, and is put again ten minutes later."""
+
+    def release(at: Facts, _path: str, overlay: FieldOverlay, _limits: Limits) -> str | None:
+        return "the load is gone" if at.now >= overlay.at + stays_for else None
+
+    restless, incidents = replace(runbook, release=release), list[IncidentRecord]()
+    now, until = NOW, NOW + timedelta(days=14)
+    while now < until:
+        name = f"demo-{len(incidents)}"
+        step = attempt(action=SetFields(target=ITSELF, fields={path: "7"}), started=now, outcome=Outcome.SUCCESSFUL)
+        incidents.append(incident(step, name=name, runbook=runbook.name, resolved_at=now + minutes(1)))
+        put_now = FieldOverlay(
+            incident=name, attempt=step.id, at=now, runbook=runbook.name, value=7, instead_of=read_path(Spec(), path)
+        )
+        stored = Overlays(fields={path: put_now})
+        while not ended(stored, facts(now=now, overlays=stored), (restless,), policy(), incidents):
+            now += minutes(60)
+        now += minutes(10)
+    assert len(incidents) <= most
+
+
+def test_whatever_ends_by_itself_backs_off() -> None:
+    assert [
+        found.name for found in runbooks.load() if found.release is not None and found.release_backoff is None
+    ] == []

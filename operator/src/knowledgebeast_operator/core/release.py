@@ -15,6 +15,10 @@ SPEC_CHANGED: Final = "the field was changed in the spec"
 
 A_DAY: Final = timedelta(days=1)
 
+LONGEST: Final = 7
+"""The most that a field stays, in units of the runbook's back-off; a day at least. Earlier ends count for so often that
+time: if they counted for less, a long stay would make them forgotten."""
+
 
 def ended(
     stored: Overlays, facts: Facts, runbooks: Iterable[Runbook], policy: Policy, incidents: Collection[IncidentRecord]
@@ -44,16 +48,20 @@ def ended(
 
 
 def _doubted_until(path: str, overlay: FieldOverlay, runbook: Runbook, incidents: Iterable[IncidentRecord]) -> datetime:
-    """When it may end at the earliest: what ended before and had to be put again ended too early."""
+    """When it may end at the earliest: what ended before and had to be put again ended too early.
+
+    Steps of one incident, such as one pod more and then another, say nothing of that: no overlay ends while it is open.
+    """
+    if runbook.release_backoff is None:
+        return overlay.at
+    longest = max(A_DAY, LONGEST * runbook.release_backoff)
     again = sum(
-        _has_put(path, attempt) and attempt.id != overlay.attempt and overlay.at - A_DAY <= attempt.started < overlay.at
+        _has_put(path, attempt) and overlay.at - LONGEST * longest <= attempt.started < overlay.at
         for record in incidents
-        if record.runbook == runbook.name
+        if record.runbook == runbook.name and record.name != overlay.incident
         for attempt in record.attempts
     )
-    if runbook.release_backoff is None or not again:
-        return overlay.at
-    return overlay.at + min(runbook.release_backoff * 2 ** (again - 1), A_DAY)
+    return overlay.at + min(runbook.release_backoff * 2 ** (again - 1), longest) if again else overlay.at
 
 
 def _has_put(path: str, attempt: Attempt) -> bool:

@@ -194,7 +194,7 @@ class Runbook:
     release: "Callable[[Facts, str, FieldOverlay, Limits], str | None] | None" = None
     """Why an overlay of this runbook, on the field of this path, may end; asked while it has no open incident."""
     release_backoff: timedelta | None = None
-    """How long an overlay stays at least that had to be put again within a day, doubled each time; None: no longer."""
+    """How long an overlay stays at least that had to be put again, doubled each time; None: no longer."""
 
     def option(self, name: str) -> Option | None:
         """The option of that name or code; None after an upgrade that dropped it."""

@@ -277,4 +277,5 @@ RUNBOOK: Final = Runbook(
         "escalateP99Milliseconds": Threshold(1000, 5, 5000, "ms", "P99 above which a human is called at once"),
     },
     release=release,
+    release_backoff=timedelta(hours=1),
 )

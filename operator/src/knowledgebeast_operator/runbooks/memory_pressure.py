@@ -39,7 +39,7 @@ from knowledgebeast_operator.core.ledger import (
     Severity,
     Sli,
 )
-from knowledgebeast_operator.core.memory_escalation import escalate, release
+from knowledgebeast_operator.core.memory_escalation import RAISED_FOR, escalate, release
 from knowledgebeast_operator.core.memory_pressure import (
     QUEUED,
     good_for,
@@ -280,6 +280,7 @@ RUNBOOK: Final = Runbook(
     slis=indicators,
     escalate=escalate,
     release=release,
+    release_backoff=2 * RAISED_FOR,
     signals=(
         "kb_memory_anon_bytes",
         "kb_memory_limit_bytes",
