@@ -6,7 +6,17 @@ from datetime import timedelta
 import pytest
 
 from kb_facts import NOW, attempt, facts, failed, incident, minutes, policy, restart, situation
-from knowledgebeast_operator.core.decision import Blocked, Wait
+from knowledgebeast_operator.core.actions import (
+    Action,
+    RollingRestart,
+    RunFencedTask,
+    RunTask,
+    SetFields,
+    Target,
+)
+from knowledgebeast_operator.core.decide import decide
+from knowledgebeast_operator.core.decision import Blocked, Open, Wait
+from knowledgebeast_operator.core.facts import OwnWork
 from knowledgebeast_operator.core.guards import CHAIN, SWITCHES, Objection, Proposal, first_objection
 from knowledgebeast_operator.core.ledger import Journal, Outcome, Severity
 from knowledgebeast_operator.core.policy import Policy
@@ -81,6 +91,49 @@ def test_an_attempt_in_flight_elsewhere_holds_its_target() -> None:
     found = objection(journal=Journal(attempts=(attempt(id="demo-other-0001-1", option="Other"),)))
     assert isinstance(found, Wait)
     assert found.reason == "TargetBusy"
+
+
+CLEAN, VACUUM, CHECK = (
+    RunTask(target=Target(kind="PersistentVolumeClaim", name="demo-database", uid="uid-claim"), task=task)
+    for task in ("clean", "vacuum", "check")
+)
+RESTORE = RunFencedTask(target=CLEAN.target, task="restore")
+ROLLING = RollingRestart(target=Target(kind="Deployment", name="demo", uid="uid-deployment"), pods=())
+BACKUP = OwnWork("Backup", "maintenance", "pod demo-backup-1", NOW - minutes(14))
+
+
+@pytest.mark.parametrize(
+    ("action", "severity", "running", "waits"),
+    [
+        (restart(), Severity.P1, (BACKUP,), True),
+        (ROLLING, Severity.P1, (BACKUP,), True),
+        (CLEAN, Severity.P1, (BACKUP,), True),
+        (VACUUM, Severity.P1, (BACKUP,), True),
+        (RESTORE, Severity.P1, (BACKUP,), True),
+        (CHECK, Severity.P1, (BACKUP,), False),
+        (SetFields(target=CLEAN.target, fields={"service.replicas": "3"}), Severity.P1, (BACKUP,), False),
+        (restart(), Severity.P1, (), False),
+        (restart(), Severity.P1, (replace(BACKUP, since=NOW - minutes(15)),), False),
+        (restart(), Severity.P0, (BACKUP,), False),
+        (VACUUM, Severity.P0, (BACKUP,), False),
+        (RESTORE, Severity.P0, (BACKUP,), True),
+    ],
+)
+def test_what_would_disturb_a_running_backup_waits_for_it(
+    action: Action, severity: Severity, running: tuple[OwnWork, ...], *, waits: bool
+) -> None:
+    record = incident(severity=severity)
+    at = situation(facts(chroma_up=False, scheduled=running), incident=record)
+    found = first_objection(Proposal(at, record, RUNBOOK.options[0], action))
+    assert (found is not None) == waits
+    if found is not None:
+        assert isinstance(found, Wait)
+        assert (found.reason, found.until) == ("ScheduledTask", NOW + minutes(1))
+        assert "Backup has been running since 11:46:00 UTC (pod demo-backup-1)" in found.message
+
+
+def test_a_running_backup_explains_no_outage() -> None:
+    assert isinstance(decide(situation(facts(chroma_up=False, scheduled=(BACKUP,)))), Open)
 
 
 def test_the_kill_switch_is_asked_first_and_harm_before_everything_else() -> None:

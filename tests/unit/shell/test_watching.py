@@ -16,7 +16,7 @@ from knowledgebeast_operator.core.approvals import Approval
 from knowledgebeast_operator.core.facts import Node, OwnWork
 from knowledgebeast_operator.errors import ClusterUnreachable
 from knowledgebeast_operator.signals.cluster import observe_node, observe_pod
-from knowledgebeast_operator.signals.own_work import own_work
+from knowledgebeast_operator.signals.own_work import own_work, scheduled_tasks
 
 A: Versions = frozenset({("u", "1")})
 B: Versions = frozenset({("u", "2")})
@@ -261,6 +261,26 @@ DONE = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}
 )
 def test_own_work_is_what_has_not_reached_its_revision_or_size(operand: LiveOperand, expected: list[str]) -> None:
     assert work(operand) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "phase", "kind"),
+    [
+        pytest.param({"task": "backup"}, "Running", "Backup", id="by_the_clock"),
+        pytest.param({"task": "clean"}, "Pending", "Clean", id="about_to_begin"),
+        pytest.param({"task": "backup"}, "Succeeded", None, id="over"),
+        pytest.param({"task": "backup"}, "Failed", None, id="failed"),
+        pytest.param({"task": "warm"}, "Running", None, id="nothing_to_disturb"),
+        pytest.param({"task": "clean", "attempt": "demo-1"}, "Running", None, id="an_attempt_announces_itself"),
+        pytest.param({}, "Running", None, id="no_task"),
+    ],
+)
+def test_tasks_by_the_clock_are_known_while_they_run(labels: dict[str, str], phase: str, kind: str | None) -> None:
+    named = {f"knowledgebeast.io/{label}": value for label, value in labels.items()}
+    pod = LivePod.model_validate({"metadata": meta(labels=named), "status": {"phase": phase}})
+    found = scheduled_tasks([pod])
+    assert [work.kind for work in found] == ([kind] if kind else [])
+    assert all(work.since == pod.metadata.creation_timestamp for work in found)
 
 
 @pytest.mark.parametrize(

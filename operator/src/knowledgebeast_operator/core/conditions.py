@@ -16,7 +16,13 @@ from knowledgebeast_operator.core.chroma_views import DEGRADED
 from knowledgebeast_operator.core.database_escalation import last_refusal
 from knowledgebeast_operator.core.decision import Blocked, Wait
 from knowledgebeast_operator.core.facts import Known, Unknown
-from knowledgebeast_operator.core.guards import exhausted_budget, first_switch, is_dry_run, worse_in_a_row
+from knowledgebeast_operator.core.guards import (
+    SCHEDULED_TASK,
+    exhausted_budget,
+    first_switch,
+    is_dry_run,
+    worse_in_a_row,
+)
 from knowledgebeast_operator.core.overview import Overview, Turn
 from knowledgebeast_operator.core.runbook import Detected, Mode, NotDetected, Runbook, Undetermined
 from knowledgebeast_operator.core.series import fresh_series, is_young, ready_pods
@@ -256,7 +262,14 @@ def _dry_run(turn: Turn) -> Blocked | None:
 
 def _is_refusal(wait: Wait) -> bool:
     """A guard that waits, as opposed to a step of an attempt or of the incident that takes its time."""
-    return wait.reason in {"OwnWork", "TargetBusy", "OutsideMaintenanceWindow", "CoolingDown", "BudgetExhausted"}
+    return wait.reason in {
+        "OwnWork",
+        SCHEDULED_TASK,
+        "TargetBusy",
+        "OutsideMaintenanceWindow",
+        "CoolingDown",
+        "BudgetExhausted",
+    }
 
 
 def _sentences(parts: Iterable[str]) -> str:

@@ -159,6 +159,7 @@ class Facts:
         float
     ]  # 5xx answers over all answers in the window; Unknown with reason Idle when there were none
     own_work: tuple[OwnWork, ...] = ()
+    scheduled: tuple[OwnWork, ...] = ()  # tasks by the clock that run now: they explain nothing, and are not disturbed
     network: Fact[Network] = NOT_ASKED  # between the service and Chroma; asked for while Chroma does not answer
     canary_interval: timedelta = timedelta(seconds=10)  # between two canary rounds of a service pod
     integrity: Fact[IntegrityCheck] = NOT_CHECKED

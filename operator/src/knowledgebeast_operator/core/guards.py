@@ -10,7 +10,15 @@ from datetime import timedelta
 from typing import Final, TypeAlias
 
 from knowledgebeast_operator.core import journal as journals
-from knowledgebeast_operator.core.actions import Action, PutFields, SetFields
+from knowledgebeast_operator.core.actions import (
+    Action,
+    PutFields,
+    RestartPod,
+    RollingRestart,
+    RunFencedTask,
+    RunTask,
+    SetFields,
+)
 from knowledgebeast_operator.core.decision import Blocked, Escalate, Wait
 from knowledgebeast_operator.core.facts import OwnWork
 from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Outcome, Severity
@@ -32,6 +40,11 @@ OWN_WORK_EXPLAINS_FOR: Final = timedelta(minutes=15)
 
 ATTEMPTS_EXHAUSTED: Final = "AttemptsExhausted"
 RESTART_LOOP: Final = "RestartLoop"
+SCHEDULED_TASK: Final = "ScheduledTask"
+
+DISTURBING: Final = frozenset({"clean", "partition", "vacuum"})
+"""Tasks of an attempt that write much, or take a volume's locks, beside a task that runs by the clock."""
+
 MADE_WORSE: Final = "MadeWorse"
 
 
@@ -166,6 +179,38 @@ def own_work_in_progress(situation: Situation, *, besides: frozenset[str] = froz
     )
 
 
+def disturbs_scheduled_task(proposal: Proposal) -> Wait | None:
+    """Prevents that a backup is cut off, or that two tasks pull at one volume. One that does not end holds nothing up.
+
+    P0 does not wait, but for the fence: that needs the task's volume for itself, and would only give up.
+    """
+    is_critical = proposal.incident.severity is Severity.P0 and not isinstance(proposal.action, RunFencedTask)
+    if is_critical or not _disturbs(proposal.action):
+        return None
+    now = proposal.situation.now
+    running = [work for work in proposal.situation.facts.scheduled if now < work.since + OWN_WORK_EXPLAINS_FOR]
+    if not running:
+        return None
+    last = max(running, key=lambda work: work.since)
+    until = last.since + OWN_WORK_EXPLAINS_FOR
+    message = f"{last.kind} has been running since {last.since:%H:%M:%S %Z} ({last.message})"
+    return Wait(
+        SCHEDULED_TASK,
+        f"{message}. {proposal.option.name} waits for its end, at most until {until:%H:%M:%S %Z}.",
+        until,
+    )
+
+
+def _disturbs(action: Action) -> bool:
+    match action:
+        case RestartPod() | RollingRestart() | RunFencedTask():
+            return True
+        case RunTask(task=task):
+            return task in DISTURBING
+        case SetFields() | PutFields():
+            return False
+
+
 def is_target_busy(proposal: Proposal) -> Wait | None:
     """One action at a time per target, whichever incident it belongs to."""
     other = journals.in_flight_on(proposal.situation.journal, proposal.action.target)
@@ -235,6 +280,7 @@ CHAIN: Final[tuple[Guard, ...]] = (
     has_used_all_attempts,  # Make sure that a human is called when the means of this incident are used up.
     is_restart_loop,  # Make sure that no outage is answered with restarts for ever.
     is_own_work_in_progress,  # Make sure that our own work is not taken for a fault.
+    disturbs_scheduled_task,  # Make sure that no backup is cut off, and no restart answers its load.
     is_target_busy,  # Make sure that two runbooks do not pull at one pod.
     is_outside_maintenance_window,
     is_cooling_down,

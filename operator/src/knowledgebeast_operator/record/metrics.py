@@ -31,6 +31,7 @@ BLOCKED_REASONS: Final = frozenset(
         "OwnWork",
         "Paused",
         "RunbookDisabled",
+        "ScheduledTask",
         "TargetBusy",
         # what the last look before an action can find
         "InvalidSpec",

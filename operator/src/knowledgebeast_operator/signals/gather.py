@@ -38,7 +38,7 @@ from knowledgebeast_operator.custom_resource.units import quantity_bytes
 from knowledgebeast_operator.errors import PrometheusUnreachable
 from knowledgebeast_operator.signals import queries
 from knowledgebeast_operator.signals.cluster import ObservedPod, observe_node, observe_pod
-from knowledgebeast_operator.signals.own_work import own_work
+from knowledgebeast_operator.signals.own_work import own_work, scheduled_tasks
 from knowledgebeast_operator.signals.prometheus import Prometheus
 from knowledgebeast_operator.signals.protection import observe_protection
 from knowledgebeast_operator.signals.queries import QUERIES, Query, Scope
@@ -93,12 +93,10 @@ async def gather(
     """
     key: Key = (knowledgebeast.namespace, knowledgebeast.name)
     live_pods = [item.value for item in sources.indexes.pods.get(key, ())]
-    pods = [
-        observe_pod(pod, pod.metadata.labels.get(COMPONENT_LABEL, ""))
-        for pod in live_pods
-        # Those of a deleted object of this name stay for a while, and are nothing of this one.
-        if pod.metadata.labels.get(UID_LABEL, knowledgebeast.uid) == knowledgebeast.uid
-    ]
+    # Those of a deleted object of this name stay for a while, and are nothing of this one.
+    uid = knowledgebeast.uid
+    own_pods = [pod for pod in live_pods if pod.metadata.labels.get(UID_LABEL, uid) == uid]
+    pods = [observe_pod(pod, pod.metadata.labels.get(COMPONENT_LABEL, "")) for pod in own_pods]
     operands = [item.value for item in sources.indexes.operands.get(key, ())]
     nodes = {node.name: node for node in (observe_node(item.value) for item in sources.indexes.nodes.get(("", ""), ()))}
     classes = [item.value for item in sources.indexes.storage_classes.get(("", ""), ())]
@@ -139,6 +137,7 @@ async def gather(
         volumes=_seen(_volumes(knowledgebeast, operands, classes), "volumes", is_fresh, now),
         service_workload=_service_workload(knowledgebeast, operands, is_fresh, now),
         own_work=work,
+        scheduled=scheduled_tasks(own_pods),
         canary_interval=timedelta(seconds=knowledgebeast.spec.service.config.canary_interval_seconds),
         integrity=integrity,
         protection=protection,

@@ -5,8 +5,9 @@ A rollout counts until its revision is reached, also when it is stuck: which fau
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
-from knowledgebeast_operator.cluster.objects import LiveOperand
+from knowledgebeast_operator.cluster.objects import LiveOperand, LivePod
 from knowledgebeast_operator.core.actions import (
     PutFields,
     RestartPod,
@@ -18,8 +19,18 @@ from knowledgebeast_operator.core.actions import (
 from knowledgebeast_operator.core.facts import Node, OwnWork
 from knowledgebeast_operator.core.journal import is_awaiting_approval
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord
-from knowledgebeast_operator.custom_resource.names import COMPONENT_LABEL, SERVICE
+from knowledgebeast_operator.custom_resource.names import (
+    ATTEMPT_LABEL,
+    COMPONENT_LABEL,
+    MAINTENANCE,
+    SERVICE,
+    TASK_LABEL,
+)
+from knowledgebeast_operator.operands.cron_jobs import BACKUP, CHECK, CLEAN, DRILL
 from knowledgebeast_operator.signals.cluster import ObservedPod
+
+LASTING: Final = frozenset({BACKUP, CHECK, DRILL, CLEAN})
+"""Warming is over in a moment, and whoever disturbs it loses nothing."""
 
 
 def own_work(
@@ -37,6 +48,19 @@ def own_work(
         *_drains(present, nodes, now),
         *_resizes(operands),
         *_attempts(incidents, now),
+    )
+
+
+def scheduled_tasks(pods: Iterable[LivePod]) -> tuple[OwnWork, ...]:
+    """Tasks that the clock has started and that have not ended. Those of an attempt bear its label besides."""
+    return tuple(
+        OwnWork(
+            labels[TASK_LABEL].capitalize(), MAINTENANCE, f"pod {pod.metadata.name}", pod.metadata.creation_timestamp
+        )
+        for pod in pods
+        if (labels := pod.metadata.labels).get(TASK_LABEL) in LASTING
+        and ATTEMPT_LABEL not in labels
+        and not pod.is_over
     )
 
 
