@@ -13,6 +13,8 @@ from knowledgebeast_operator.custom_resource import KnowledgeBeast
 from knowledgebeast_operator.custom_resource.names import RESUME_ANNOTATION
 from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
+DEFAULTS = replace(RUNBOOK.limits, thresholds={name: one.default for name, one in RUNBOOK.thresholds.items()})
+
 
 def runbook_policy(**item: object) -> Policy:
     return policy(runbooks=[{"name": "ChromaUnreachable"} | item])
@@ -64,7 +66,7 @@ def test_pause_in_force(pauses: list[dict[str, str]], reason: str | None) -> Non
 
 
 def test_limits_are_the_runbooks_where_the_object_sets_none() -> None:
-    assert policy().limits(RUNBOOK, SCRAPE) == RUNBOOK.limits
+    assert policy().limits(RUNBOOK, SCRAPE) == DEFAULTS
 
 
 def test_limits_are_worked_out_once_for_each_runbook_and_interval() -> None:
@@ -72,7 +74,7 @@ def test_limits_are_worked_out_once_for_each_runbook_and_interval() -> None:
     assert of.limits(RUNBOOK, SCRAPE) is of.limits(RUNBOOK, SCRAPE)
     assert of.limits(RUNBOOK, minutes(1)).hold == minutes(3)
     assert of.limits(replace(RUNBOOK, limits=replace(RUNBOOK.limits, max_attempts=1)), SCRAPE).max_attempts == 1
-    assert of.limits(RUNBOOK, SCRAPE) == RUNBOOK.limits
+    assert of.limits(RUNBOOK, SCRAPE) == DEFAULTS
 
 
 def test_every_field_of_an_item_reaches_the_limits() -> None:

@@ -14,6 +14,7 @@ from kb_facts import (
     HALF_OPEN,
     NOW,
     OPEN,
+    SCRAPE,
     attempt,
     changing,
     chroma,
@@ -39,6 +40,7 @@ from knowledgebeast_operator.core.facts import Facts, Known, PerPod, Pod, Row, S
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome, TaskReport
 from knowledgebeast_operator.core.network import Difference, Network
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays
+from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.runbook import (
     Applicable,
     Detected,
@@ -53,7 +55,7 @@ from knowledgebeast_operator.runbooks.chroma_unreachable import RUNBOOK
 
 Changes: TypeAlias = Mapping[str, object]
 
-LIMITS = RUNBOOK.limits
+LIMITS = Policy().limits(RUNBOOK, SCRAPE)
 RESTART, REPAIR, REBUILD, RAISE = RUNBOOK.options
 
 

@@ -220,6 +220,12 @@ REMEDY: dict[str, Row] = {
             task("restore", 1, report=REPAIRED), data_loss=DataLoss(documents_lower=0, documents_upper=11))),
         Escalate, "ManyDocumentsLost",
     ),
+    "the_share_that_may_be_lost_is_a_field": (
+        situation(malformed(seconds(5)), incident(
+            task("restore", 1, report=REPAIRED), data_loss=DataLoss(documents_lower=0, documents_upper=9)),
+            policy(runbooks=[{"name": "DatabaseCorruption", "thresholds": {"lossPercent": 5}}])),
+        Escalate, "ManyDocumentsLost",
+    ),
     "a_loss_that_nobody_can_bound_calls_a_human": (
         situation(malformed(seconds(5)), incident(
             task("restore", 1, report=REPAIRED), data_loss=DataLoss(documents_lower=3))), Escalate, "LossUnknown",

@@ -446,6 +446,22 @@ ESCALATED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "reason"),
+    [
+        ({}, "TooLittleToRecover"),
+        ({"escalateUsedPercent": 94.0}, "AlmostFull"),
+        ({"recoverableGigabytes": 1.0}, None),
+        ({"recoverablePercent": 1.0}, None),
+    ],
+)
+def test_what_is_too_full_and_too_little_are_fields(thresholds: dict[str, float], reason: str | None) -> None:
+    at = disks(capacity=80 * GB, database=4.5 * GB, backups=20 * GB, chroma=20 * GB)
+    within = replace(LIMITS, thresholds={**LIMITS.thresholds, **thresholds})
+    found = RUNBOOK.escalate(at, incident(*CLEANED), within)
+    assert (found.reason if found else None) == reason
+
+
 @pytest.mark.parametrize(("at", "attempts", "reason"), ESCALATED.values(), ids=ESCALATED.keys())
 def test_a_human_is_called(at: Facts, attempts: tuple[Attempt, ...], reason: str | None) -> None:
     assert escalated(at, *attempts) == reason

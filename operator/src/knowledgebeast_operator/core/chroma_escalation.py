@@ -8,18 +8,26 @@ from knowledgebeast_operator.core.chroma_rebuild import damaged_projects, projec
 from knowledgebeast_operator.core.chroma_views import Unknowns, canaries_fail, view_all
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
 from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Outcome
-from knowledgebeast_operator.core.runbook import Limits
+from knowledgebeast_operator.core.runbook import Limits, Threshold
 from knowledgebeast_operator.custom_resource import format_duration
 
-DOWN_TOO_LONG: Final = timedelta(minutes=15)
-FALLBACK_ERROR_RATIO: Final = 0.05
-"""More failed answers than this while Chroma is away: keyword search does not carry the load."""
+THRESHOLDS: Final = {
+    "escalateMinutes": Threshold(15, 1, 1440, "min", "Time that Chroma may be away before a human is called."),
+    "fallbackErrorPercent": Threshold(
+        5,
+        0.1,
+        100,
+        "%",
+        "More failed answers while Chroma is away call a human: keyword search fails too.",
+    ),
+}
 
 
 def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalation | None:
     """Keyword search failing too, integrity in doubt, or down for too long."""
     lasted = facts.now - incident.detected_at
-    if isinstance(facts.error_ratio, Known) and facts.error_ratio.value > FALLBACK_ERROR_RATIO:
+    most, longest = limits.threshold("fallbackErrorPercent"), timedelta(minutes=limits.threshold("escalateMinutes"))
+    if isinstance(facts.error_ratio, Known) and facts.error_ratio.value * 100 > most:
         return Escalation(
             at=facts.now,
             reason="KeywordSearchFailing",
@@ -35,11 +43,11 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
             next_step="Look for errors in Chroma's log and check that its volume is not full; then rebuild the "
             "collections that /health names (`knowledgebeast maintain rebuild-collection`). Keyword search goes on.",
         )
-    if lasted > DOWN_TOO_LONG:
+    if lasted > longest:
         return Escalation(
             at=facts.now,
             reason="DownTooLong",
-            message=f"The incident has lasted {format_duration(lasted)}, more than {format_duration(DOWN_TOO_LONG)}.",
+            message=f"The incident has lasted {format_duration(lasted)}, more than {format_duration(longest)}.",
             next_step="Look at Chroma's pod (kubectl describe, kubectl logs --previous) and at the timeline; "
             "the operator goes on with the attempts that are left.",
         )

@@ -8,7 +8,7 @@ from knowledgebeast_operator.core.integrity import RESTORE, task_of
 from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord, Level, TaskReport
 from knowledgebeast_operator.core.objectives import RPO, RTO
 from knowledgebeast_operator.core.protection import Damage
-from knowledgebeast_operator.core.runbook import Limits
+from knowledgebeast_operator.core.runbook import Limits, Threshold
 from knowledgebeast_operator.custom_resource import format_duration
 
 NOTHING_TO_RESTORE: Final = frozenset({"NoVerifiedBackup", "UnknownBackup", "WrongVolume"})
@@ -18,7 +18,10 @@ HELD_UP: Final = frozenset({"NodeLost", "WritersPresent", "DiskFull"})
 """What a person has to see to; the operator tries again meanwhile, as often as it may."""
 
 CHECKS_IN_VAIN: Final = 3
-MAX_LOST_SHARE: Final = 0.10
+
+THRESHOLDS: Final = {
+    "lossPercent": Threshold(10, 0, 100, "%", "Share of the documents of which a human is told when more are lost."),
+}
 
 
 def last_refusal(incident: IncidentRecord) -> TaskReport | None:
@@ -46,7 +49,7 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
         )
     if last is not None and last.reason in HELD_UP:
         return tell(last.reason, last.message, "The operator tries again, three times in all; nothing was changed.")
-    harm = harmed(facts, incident)
+    harm = harmed(facts, incident, limits)
     if harm is not None:
         return harm
     if lasted > RTO:
@@ -61,7 +64,7 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
     return None
 
 
-def harmed(facts: Facts, incident: IncidentRecord) -> Escalation | None:
+def harmed(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalation | None:
     """What a person has to know of the data though the service answers again.
 
     What a restore that was refused would lose is not lost: it is asked about, and that call says how to answer.
@@ -75,6 +78,7 @@ def harmed(facts: Facts, incident: IncidentRecord) -> Escalation | None:
         step = "status.dataLoss has the bounds, and documents that can be ingested again."
         return Escalation(level=Level.CTO, at=facts.now, reason=reason, message=message, next_step=step)
 
+    most = limits.threshold("lossPercent") / 100
     if loss.rpo_seconds is not None and loss.rpo_seconds > RPO.total_seconds():
         lost = format_duration(timedelta(seconds=int(loss.rpo_seconds)))
         message = f"{lost} of writes may be lost, more than {format_duration(RPO)}."
@@ -82,8 +86,8 @@ def harmed(facts: Facts, incident: IncidentRecord) -> Escalation | None:
     if loss.documents_upper is None:
         message = f"At least {loss.documents_lower} documents are lost; nothing says how many at most."
         return tell("LossUnknown", message)
-    if lost_share(incident) > MAX_LOST_SHARE:
-        message = f"Up to {loss.documents_upper} documents are lost, more than {MAX_LOST_SHARE:.0%} of all."
+    if lost_share(incident) > most:
+        message = f"Up to {loss.documents_upper} documents are lost, more than {most:.0%} of all."
         return tell("ManyDocumentsLost", message)
     return None
 

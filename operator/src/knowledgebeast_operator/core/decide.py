@@ -130,7 +130,7 @@ def _last_known_bad(incident: IncidentRecord) -> datetime:
 def _tell_harm(situation: Situation, incident: IncidentRecord) -> Escalate | None:
     if situation.runbook.harmed is None:
         return None
-    return _news(incident, situation.runbook.harmed(situation.facts, incident))
+    return _news(incident, situation.runbook.harmed(situation.facts, incident, situation.limits))
 
 
 def _call_human(situation: Situation, incident: IncidentRecord) -> Escalate | None:

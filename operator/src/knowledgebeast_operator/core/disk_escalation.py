@@ -6,12 +6,16 @@ from knowledgebeast_operator.core.actions import RunTask
 from knowledgebeast_operator.core.disk_views import GIGABYTE, VolumeView, low_volumes, size
 from knowledgebeast_operator.core.facts import Facts, Unknown
 from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord
-from knowledgebeast_operator.core.runbook import Limits
+from knowledgebeast_operator.core.runbook import Limits, Threshold
 
 WRITES_REFUSED: Final = "database_full"
-ALMOST_FULL: Final = 0.95
-RECOVERABLE_GIGABYTES: Final = 10.0
-RECOVERABLE_SHARE: Final = 0.10
+THRESHOLDS: Final = {
+    "escalateUsedPercent": Threshold(95, 50, 100, "%", "A volume of which more is used calls a human."),
+    "recoverableGigabytes": Threshold(
+        10, 0, 10_000, "GB", "Less freed by all cleanings calls a human, unless recoverablePercent asks for less."
+    ),
+    "recoverablePercent": Threshold(10, 0, 100, "%", "The same as a share, unless recoverableGigabytes asks for less."),
+}
 CLEANINGS: Final = 3
 
 
@@ -28,13 +32,15 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
             "Enlarge the claim or remove something from it now: documents are refused until then. Searches go on.",
         )
     for view in low_volumes(facts, limits):
-        if view.used_ratio > ALMOST_FULL:
-            return tell("AlmostFull", f"More than 95 % is used. {_sentence(view)}", _help(view))
+        if view.used_ratio * 100 > limits.threshold("escalateUsedPercent"):
+            used = f"More than {limits.threshold('escalateUsedPercent'):g} % is used."
+            return tell("AlmostFull", f"{used} {_sentence(view)}", _help(view))
         if view.volume.allows_expansion is False:
             message = f"StorageClass {view.volume.storage_class} does not allow expansion. {_sentence(view)}"
             return tell("ExpansionImpossible", message, _help(view))
         freed = _freed(view, incident)
-        least = min(RECOVERABLE_GIGABYTES * GIGABYTE, RECOVERABLE_SHARE * view.capacity)
+        share = limits.threshold("recoverablePercent") / 100
+        least = min(limits.threshold("recoverableGigabytes") * GIGABYTE, share * view.capacity)
         if freed is not None and freed < least:
             message = f"All that could be cleaned was {size(freed)}, less than {size(least)}. {_sentence(view)}"
             return tell("TooLittleToRecover", message, _help(view))

@@ -27,7 +27,6 @@ from knowledgebeast_operator.custom_resource.names import SERVICE
 VERIFY_SAMPLES: Final = 3
 USE_CPU: Final = "UseCpu"
 DID_NOT_HELP: Final = (Outcome.FAILED, Outcome.UNDONE)
-TOO_LONG: Final = timedelta(minutes=30)
 
 
 def verify_model(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
@@ -94,13 +93,14 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
             "queue to take a while when it is back.",
         )
     lasted = facts.now - incident.detected_at
-    if lasted <= TOO_LONG:
+    longest = timedelta(minutes=limits.threshold("escalateMinutes"))
+    if lasted <= longest:
         return None
     return Escalation(
         at=facts.now,
         reason="NotLoaded",
         message=f"The embedding model has been away for {format_duration(lasted)}, more than "
-        f"{format_duration(TOO_LONG)}.",
+        f"{format_duration(longest)}.",
         next_step="/health of a service pod names the reason under embedding_model; the timeline says what was tried.",
     )
 

@@ -1,7 +1,6 @@
 """When a human is called for slow queries: the runbook's "Escalation Criteria" of incident 1. Pure."""
 
 from datetime import timedelta
-from typing import Final
 
 from knowledgebeast_operator.core.components import components_down
 from knowledgebeast_operator.core.facts import Facts, Unknown
@@ -10,8 +9,6 @@ from knowledgebeast_operator.core.ledger import Escalation, IncidentRecord
 from knowledgebeast_operator.core.runbook import Limits
 from knowledgebeast_operator.core.scaling import cannot_scale_out
 from knowledgebeast_operator.custom_resource import format_duration
-
-MITIGATION_TAKES: Final = timedelta(minutes=30)
 
 
 def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalation | None:
@@ -32,7 +29,8 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
     if not isinstance(seen, Unknown) and seen.recent.share_above(far_too_slow) > P99:
         message = f"{shown(seen.recent, 1 - P99)} over the last {format_duration(RECENT)}."
         return Escalation(at=facts.now, reason="FarTooSlow", message=message, next_step=next_step)
-    if lasted > MITIGATION_TAKES:
-        message = f"It has been slow for {format_duration(lasted)}, more than {format_duration(MITIGATION_TAKES)}."
+    longest = timedelta(minutes=limits.threshold("escalateMinutes"))
+    if lasted > longest:
+        message = f"It has been slow for {format_duration(lasted)}, more than {format_duration(longest)}."
         return Escalation(at=facts.now, reason="NotMitigated", message=message, next_step=next_step)
     return None

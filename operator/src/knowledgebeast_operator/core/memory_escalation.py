@@ -13,8 +13,6 @@ from knowledgebeast_operator.core.runbook import Limits
 from knowledgebeast_operator.custom_resource import format_duration
 from knowledgebeast_operator.custom_resource.units import parse_bytes
 
-UNEXPLAINED_AFTER: Final = timedelta(hours=2)
-
 RAISED_FOR: Final = timedelta(hours=24)
 """At least; each way replaces the pods."""
 
@@ -40,7 +38,8 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
             next_step="Raise spec.service.resources.limits.memory, and look at what was asked or ingested then.",
         )
     lasted = facts.now - incident.detected_at
-    if lasted > UNEXPLAINED_AFTER and all(one.outcome is not Outcome.SUCCESSFUL for one in incident.attempts):
+    is_long = lasted > timedelta(minutes=limits.threshold("unexplainedMinutes"))
+    if is_long and all(one.outcome is not Outcome.SUCCESSFUL for one in incident.attempts):
         return Escalation(
             at=facts.now,
             reason="CauseUnknown",

@@ -183,7 +183,7 @@ class Runbook:
     escalate: Callable[[Facts, IncidentRecord, Limits], Escalation | None]
     signals: tuple[str, ...] = field(default=())  # the metrics that it reads, for the docs and the contract test
     component: str = ""  # whose own work explains the symptoms: service or chroma; empty for any
-    harmed: "Callable[[Facts, IncidentRecord], Escalation | None] | None" = None
+    harmed: "Callable[[Facts, IncidentRecord, Limits], Escalation | None] | None" = None
     """What a person has to know though the signals are good again."""
     grave: "Callable[[Facts, Limits], str | None] | None" = None
     """Why less than half of what is asked is answered, or data is at risk; asked while it is Detected."""

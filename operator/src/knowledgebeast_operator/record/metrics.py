@@ -151,7 +151,7 @@ def _series_of(record: IncidentRecord) -> Iterable[_Series]:
     """The gauges in which an open incident counts."""
     labels = (record.runbook, str(record.severity))
     yield INCIDENT_OPEN, labels
-    if record.escalation is not None:
+    if record.call is not None:
         yield INCIDENT_ESCALATED, labels
     if last_refusal(record) is not None:
         yield RESTORE_BLOCKED, ()

@@ -35,7 +35,7 @@ from typing import Final
 
 from knowledgebeast_operator.core.actions import RestartPod, Target
 from knowledgebeast_operator.core.chroma_cause import find_cause, is_asked_since_start, reason_of
-from knowledgebeast_operator.core.chroma_escalation import escalate
+from knowledgebeast_operator.core.chroma_escalation import THRESHOLDS, escalate
 from knowledgebeast_operator.core.chroma_memory import consider_memory, verify_memory
 from knowledgebeast_operator.core.chroma_network import (
     consider_network,
@@ -196,4 +196,5 @@ RUNBOOK: Final = Runbook(
     signals=(BREAKER, CANARY, CANARY_TIME, DEGRADED, COLLECTIONS, ERRORS, MACHINE_MEMORY, NODE_MEMORY),
     component="chroma",
     explained_by=("DatabaseCorruption",),
+    thresholds=THRESHOLDS,
 )

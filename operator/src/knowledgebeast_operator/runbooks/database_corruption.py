@@ -36,6 +36,7 @@ from knowledgebeast_operator.core.attempts import deadline
 from knowledgebeast_operator.core.database_escalation import (
     CHECKS_IN_VAIN,
     NOTHING_TO_RESTORE,
+    THRESHOLDS,
     escalate,
     harmed,
     in_vain,
@@ -343,4 +344,5 @@ RUNBOOK: Final = Runbook(
     harmed=harmed,
     signals=(ERRORS, UP, ERROR_RATIO),
     component=DATABASE,
+    thresholds=THRESHOLDS,
 )

@@ -26,7 +26,7 @@ from datetime import timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.actions import RunTask, SetFields, Target
-from knowledgebeast_operator.core.disk_escalation import escalate, writes_refused
+from knowledgebeast_operator.core.disk_escalation import THRESHOLDS, escalate, writes_refused
 from knowledgebeast_operator.core.disk_expansion import EXPAND_AGAIN_AFTER, grown, size_path
 from knowledgebeast_operator.core.disk_verdicts import verify_clean, verify_expand
 from knowledgebeast_operator.core.disk_views import (
@@ -271,5 +271,6 @@ RUNBOOK: Final = Runbook(
         "freeGigabytes": Threshold(5, 0.01, 10_000, "GB", "Less is too little, unless freePercent asks for less."),
         "freePercent": Threshold(10, 1, 90, "%", "A smaller share is too little, unless freeGigabytes asks for less."),
         "forecastHours": Threshold(24, 1, 720, "h", "A volume that the last hour's trend fills sooner is filling up."),
+        **THRESHOLDS,
     },
 )

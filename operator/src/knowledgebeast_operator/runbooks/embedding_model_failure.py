@@ -318,6 +318,7 @@ RUNBOOK: Final = Runbook(
         "minimumCalls": Threshold(10, 1, 10_000, "calls", "Calls in the window that a share or a mean needs."),
         "cpuQueryMilliseconds": Threshold(100, 1, 10_000, "ms", "Longest mean time to embed a query on the CPU."),
         "backlogDocuments": Threshold(10_000, 1, 10_000_000, "documents", "Waiting documents that call a human."),
+        "escalateMinutes": Threshold(30, 1, 1440, "min", "Time without the model after which a human is called."),
         "gpuCoolOffMinutes": Threshold(30, 1, 1440, "minutes", "Time before a GPU is tried again."),
     },
     release=release,

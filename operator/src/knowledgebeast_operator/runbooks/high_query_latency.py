@@ -275,6 +275,7 @@ RUNBOOK: Final = Runbook(
             1_000_000, 1000, 1e9, "vectors", "in a collection, above which it is divided (1P)"
         ),
         "escalateP99Milliseconds": Threshold(1000, 5, 5000, "ms", "P99 above which a human is called at once"),
+        "escalateMinutes": Threshold(30, 1, 1440, "min", "of slow queries, after which a human is called"),
     },
     release=release,
     release_backoff=timedelta(hours=1),

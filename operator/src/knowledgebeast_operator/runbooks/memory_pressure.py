@@ -258,6 +258,7 @@ RUNBOOK: Final = Runbook(
         "swingShare": Threshold(0.20, 0.0, 1.0, "ratio", "Fall from a peak, of the limit, from which it is documents."),
         "leakMegabytesPerHour": Threshold(100, 1, 1_000_000, "MiB/h", "Growth beside the caches that calls a human."),
         "killsPerHour": Threshold(1, 0, 100, "kills", "Kills in an hour above which a human is called."),
+        "unexplainedMinutes": Threshold(120, 1, 1440, "min", "Time without a remedy after which a human is called."),
         "releaseShare": Threshold(
             0.50, 0.1, 1.0, "ratio", "Share of the spec's limit below which a raised one goes back."
         ),
