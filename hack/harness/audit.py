@@ -1,7 +1,7 @@
 """The API server's audit log: who did what."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,12 @@ OWN_RECORDS = frozenset({"events", "incidents", "incidents/status", "knowledgebe
 
 class User(Part):
     username: str = ""
+    extra: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @property
+    def pod(self) -> str:
+        """Whose token it is; empty for people."""
+        return next(iter(self.extra.get("authentication.kubernetes.io/pod-name", ())), "")
 
 
 class Reference(Part):
@@ -76,14 +82,14 @@ class AuditLog:
 
     file: Path
 
-    def calls(self, *, since: datetime, user: str | None = None) -> list[Call]:
-        """All answered requests received since then, oldest first, of everybody or of one user.
+    def calls(self, *, since: datetime, user: str | None = None, namespaces: Collection[str] = ()) -> list[Call]:
+        """All answered requests received since then, oldest first: of everybody or of one user, about these namespaces.
 
         A watch is in it when it begins, and again when it ends.
         """
         # A rotated file was last written to when it was rotated.
         files = [item for item in self._files() if item.stat().st_mtime >= since.timestamp()]
-        found = (call for file in files for call in _read(file, user))
+        found = (call for file in files for call in _read(file, user, namespaces))
         return sorted(
             (call for call in found if call.request_received_timestamp >= since),
             key=lambda call: call.request_received_timestamp,
@@ -116,14 +122,18 @@ def now() -> datetime:
     return datetime.now(UTC) - timedelta(milliseconds=1)
 
 
-def _read(file: Path, user: str | None) -> Iterator[Call]:
+def _read(file: Path, user: str | None, namespaces: Collection[str]) -> Iterator[Call]:
+    quoted = [json.dumps(namespace) for namespace in namespaces]
     with file.open() as lines:
         for line in lines:
             # most of a large log is about others; parsing it all would cost minutes
             if (user is not None and user not in line) or not line.endswith("\n"):
                 continue
+            if quoted and not any(namespace in line for namespace in quoted):
+                continue
             call = Call.model_validate(json.loads(line))
             # a watch is complete when it ends, which may be long after the test
             stages = ("ResponseStarted", "ResponseComplete") if call.verb == "watch" else ("ResponseComplete",)
-            if call.stage in stages and user in (None, call.user.username):
+            is_meant = user in (None, call.user.username) and (not quoted or call.object_ref.namespace in namespaces)
+            if call.stage in stages and is_meant:
                 yield call

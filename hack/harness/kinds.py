@@ -97,6 +97,7 @@ class ActionTarget(Part):
 class Action(Part):
     type: str
     target: ActionTarget = ActionTarget()
+    pods: tuple[ActionTarget, ...] = ()
 
 
 class Approval(Part):

@@ -1,10 +1,9 @@
-"""Whether what came of a fault is what had to come of it. Pure: incidents, attempts and calls in, sentences out."""
+"""Whether what came of a fault is what had to come of it. Pure: incidents and attempts in, sentences out."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from harness.audit import Call, operand_writes
 from harness.kinds import Attempt, Incident
 from harness.scenario import End, Scenario
 
@@ -71,17 +70,6 @@ def wrong_actions(scenario: Scenario, attempts: Sequence[Attempt]) -> Iterator[s
     """Actions that were carried out and should not have been; a task that refused has changed nothing."""
     right = {option for option, _ in scenario.right}
     yield from (one.option for one in attempts if one.acted and one.outcome != "Blocked" and one.option not in right)
-
-
-def side_effects(calls: Sequence[Call], namespace: str, attempts: Sequence[Attempt]) -> Iterator[str]:
-    """What the operator did according to the API server: no claim or object of a user deleted, each restart once."""
-    writes = [call for call in operand_writes(calls) if call.object_ref.namespace == namespace and call.is_success]
-    deleted = [call for call in writes if call.verb == "delete"]
-    yield from (f"deleted: {call}" for call in deleted if call.resource != "pods")
-    pods = [call for call in deleted if call.resource == "pods"]
-    restarts = [one for one in attempts if one.acted and one.action.type == "RestartPod"]
-    if len(restarts) < len(pods) and not any(one.action.type == "RollingRestart" for one in attempts):
-        yield f"{len(pods)} pods deleted by {len(restarts)} restarts"
 
 
 def mitigated_at(attempts: Sequence[Attempt]) -> datetime | None:

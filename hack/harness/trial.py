@@ -12,12 +12,14 @@ from typing import Final
 
 from harness.audit import AuditLog, now
 from harness.errors import NotMetError
+from harness.install import OPERATOR_NAMESPACE
 from harness.kinds import Attempt
 from harness.library import MAX_LOAD_SECONDS, Library, MakeLibrary
 from harness.load.process import RunningLoad
 from harness.load.records import summarize
-from harness.oracle import closed_at, has_ended, judge, mitigated_at, side_effects, wrong_actions
+from harness.oracle import closed_at, has_ended, judge, mitigated_at, wrong_actions
 from harness.scenario import End, Scenario
+from harness.side_effects import side_effects
 from harness.wait import stays, wait_for
 
 BASELINE_SECONDS: Final = 10
@@ -89,7 +91,8 @@ def run(
         problems += scenario.check(library, incident)
         problems += judge(scenario, incidents, attempts, summary.failed)
         if audit is not None:
-            problems += side_effects(audit.calls(since=began), library.namespace, attempts)
+            written = audit.calls(since=began, namespaces=(library.namespace, OPERATOR_NAMESPACE))
+            problems += side_effects(written, library.namespace, library.name, attempts)
     return Result(
         scenario=name,
         title=scenario.title,

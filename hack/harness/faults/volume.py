@@ -8,7 +8,8 @@ from typing import Final
 
 from harness.errors import NotMetError
 from harness.faults.chroma import CONTAINER
-from harness.library import Library
+from harness.library import READY_SECONDS, Library
+from harness.wait import wait_for
 
 CHROMA: Final = "chroma"
 DATABASE: Final = "database"
@@ -123,5 +124,11 @@ class Volume:
         if self.name == CHROMA:
             pod, container = library.chroma.ready_pod().name, CONTAINER
         else:
-            pod, container = next(pod for pod in library.service_pods() if pod.is_ready).name, None
+            ready = wait_for(
+                "a ready service pod",
+                lambda: [pod for pod in library.service_pods() if pod.is_ready],
+                timeout=READY_SECONDS,
+                explain=library.explain,
+            )
+            pod, container = ready[0].name, None
         return library.cluster.kubectl.python(pod, library.namespace, code, *arguments, container=container)

@@ -93,6 +93,15 @@ def test_calls_from_before_unfinished_stages_and_torn_lines_are_left_out(tmp_pat
     assert [call.verb for call in audit.calls(since=BEGAN)] == ["list", "get"]
 
 
+def test_calls_about_some_namespaces_are_those_alone(tmp_path: Path) -> None:
+    elsewhere = line("patch", "services", name="search").replace('"namespace": "search"', '"namespace": "other"')
+    audit = log(tmp_path, line("delete", "pods"), elsewhere, line("get", "nodes").replace("search", ""))
+
+    assert [call.verb for call in audit.calls(since=BEGAN, namespaces=("search",))] == ["delete"]
+    assert len(audit.calls(since=BEGAN, namespaces=("search", "other"))) == 2
+    assert len(audit.calls(since=BEGAN)) == 3
+
+
 def test_rotated_files_are_read_too(tmp_path: Path) -> None:
     rotated = tmp_path / "audit-2026-03-01T12-00-01.000.log"
     rotated.write_text(line("get", "pods", after=1) + "\n")

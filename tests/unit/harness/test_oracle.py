@@ -6,13 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.audit import OPERATOR, Call
 from harness.kinds import Attempt, Incident
-from harness.oracle import closed_at, has_ended, judge, mitigated_at, side_effects, wrong_actions
+from harness.oracle import closed_at, has_ended, judge, mitigated_at, wrong_actions
 from harness.scenario import End, Scenario
 
 BEGAN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-NAMESPACE = "search"
 RUNBOOK = "ChromaUnreachable"
 
 
@@ -163,29 +161,3 @@ def test_a_wrong_action_is_one_that_was_carried_out() -> None:
         attempt("Withdrawn", has_acted=False), attempt("Refused", outcome="Blocked"), attempt("Wrong", outcome="Failed")
     )
     assert list(wrong_actions(scenario(), attempts_of(found))) == ["Wrong"]
-
-
-def call(resource: str, *, verb: str = "delete", user: str = OPERATOR, code: int = 200) -> Call:
-    return Call.model_validate(
-        {
-            "stage": "ResponseComplete",
-            "verb": verb,
-            "user": {"username": user},
-            "objectRef": {"resource": resource, "namespace": NAMESPACE, "name": "x"},
-            "responseStatus": {"code": code},
-            "requestReceivedTimestamp": BEGAN,
-        }
-    )
-
-
-def test_a_claim_that_the_operator_deletes_is_a_problem() -> None:
-    found = attempts_of(incident(attempt()))
-    assert list(side_effects([call("pods")], NAMESPACE, found)) == []
-    assert list(side_effects([call("persistentvolumeclaims")], NAMESPACE, found))
-    others = [call("persistentvolumeclaims", user="owner"), call("persistentvolumeclaims", code=403)]
-    assert list(side_effects(others, NAMESPACE, found)) == []
-
-
-def test_each_restart_deletes_one_pod() -> None:
-    found = attempts_of(incident(attempt()))
-    assert list(side_effects([call("pods"), call("pods")], NAMESPACE, found)) == ["2 pods deleted by 1 restarts"]
