@@ -6,9 +6,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pydantic import SecretStr
@@ -20,6 +21,8 @@ from knowledgebeast_service.maintenance.backups.create import backup
 from knowledgebeast_service.maintenance.backups.manifest import DATABASE, MANIFEST
 from knowledgebeast_service.maintenance.backups.remote import RemoteError, RemoteSets, RemoteSettings
 from knowledgebeast_service.maintenance.backups.retention import Retention
+from knowledgebeast_service.maintenance.restore.restore import Wanted, restore
+from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.storage.database import Database
 from local_cluster import gobuild, paths
 from local_cluster.artifacts import ArtifactCache
@@ -167,6 +170,35 @@ def test_a_wrong_key_an_absent_set_and_no_server_are_said_in_a_sentence(server: 
         server.sets().fetch("20200101T000000Z-1", tmp_path)
     with pytest.raises(RemoteError, match="BACKUP_S3_BUCKET"):
         RemoteSets(RemoteSettings())
+    with pytest.raises(RemoteError, match="BACKUP_S3_ACCESS_KEY_ID"):
+        RemoteSets(RemoteSettings(bucket=BUCKET))
+
+
+def test_a_link_that_is_too_slow_costs_the_copy_its_time_and_no_more(
+    server: Server, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_set(database.path, tmp_path / "backups")
+    with monkeypatch.context() as slow:
+        slow.setattr(remote, "COPY_SECONDS", 0.001)
+        with pytest.raises(RemoteError, match="not done within"):
+            server.sets().upload(folder)
+    assert server.sets().manifests() == []
+    server.sets().upload(folder)
+    assert judge(server.sets().fetch(folder.name, tmp_path / "elsewhere")).ok
+
+
+def test_another_object_at_the_same_place_loses_no_set(server: Server, database: Database, tmp_path: Path) -> None:
+    other = Database(tmp_path / "other" / "knowledgebeast.db")
+    other.open()
+    fill(other)
+    other.close()
+    now = datetime.now(UTC)
+    theirs = make_set(other.path, tmp_path / "their-backups", now - timedelta(days=80))
+    ours = make_set(database.path, tmp_path / "backups", now)
+    for folder in (theirs, ours):
+        server.sets().upload(folder)
+    assert server.sets().prune(Retention()) == []
+    assert [one.id for one in server.sets().manifests()] == [ours.name, theirs.name]
 
 
 def test_a_backup_is_copied_and_a_storage_that_is_away_does_not_cost_it(
@@ -175,7 +207,7 @@ def test_a_backup_is_copied_and_a_storage_that_is_away_does_not_cost_it(
     backups = tmp_path / "backups"
     result = backup(database.path, backups, "a", Retention(), server.settings)
     assert result.ok
-    assert result.measured["remote"] == {"ok": True, "pruned": []}
+    assert result.measured["remote"] == {"ok": True, "to": "s3://backups/demo/", "pruned": 0}
     shutil.rmtree(backups)
     assert judge(server.sets().fetch(str(result.measured["backup_id"]), backups)).ok
     away = server.settings.model_copy(update={"bucket": "another"})
@@ -184,3 +216,59 @@ def test_a_backup_is_copied_and_a_storage_that_is_away_does_not_cost_it(
     said = result.measured["remote"]
     assert isinstance(said, dict)
     assert said["ok"] is False
+
+
+# A new object
+
+
+def from_remote(server: Server, tmp_path: Path, **asked: object) -> TaskResult:
+    wanted = Wanted("first", new_volume=True, approve_loss=True, remote=server.settings)
+    (tmp_path / "new").mkdir(exist_ok=True)
+    return restore(tmp_path / "new" / "knowledgebeast.db", tmp_path / "scratch", replace(wanted, **asked))
+
+
+def uploaded(server: Server, database: Database, tmp_path: Path, *ages_in_days: int) -> list[str]:
+    """Ids of sets in the storage."""
+    now = datetime.now(UTC)
+    folders = [make_set(database.path, tmp_path / "backups", now - timedelta(days=days)) for days in ages_in_days]
+    for folder in folders:
+        server.sets().upload(folder)
+    return [folder.name for folder in folders]
+
+
+def test_a_new_volume_takes_the_newest_good_copy_and_says_what_it_passed_over(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    oldest, good, rotten, half = uploaded(server, database, tmp_path, 4, 3, 2, 1)
+    server.path(rotten, DATABASE).write_bytes(b"x" * server.path(rotten, DATABASE).stat().st_size)
+    server.path(half, DATABASE).unlink()
+    result = from_remote(server, tmp_path)
+    assert (result.ok, result.measured["backup_id"]) == (True, good), result
+    skipped = cast("list[dict[str, str]]", result.measured["skipped"])
+    assert [(one["id"], one["reason"]) for one in skipped] == [(half, "BadCopy"), (rotten, "BadCopy")]
+    shutil.rmtree(tmp_path / "new")
+    assert from_remote(server, tmp_path, backup=oldest, only_backup=True).measured["backup_id"] == oldest
+
+
+def test_without_a_usable_copy_nothing_is_begun_and_the_reason_is_told(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    (only,) = uploaded(server, database, tmp_path, 1)
+    assert from_remote(server, tmp_path, backup="20200101T000000Z-1").reason == "UnknownBackup"
+    away = server.settings.model_copy(update={"endpoint": "http://127.0.0.1:1"})
+    assert from_remote(server, tmp_path, remote=away).reason == "RemoteUnavailable"
+    server.path(only, DATABASE).write_bytes(b"")
+    refused = from_remote(server, tmp_path)
+    assert refused.reason == "NoVerifiedBackup"
+    assert only in str(refused.refused)
+    assert not (tmp_path / "new" / "knowledgebeast.db").exists()
+
+
+def test_a_volume_that_holds_a_database_is_not_touched_and_nothing_is_fetched(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    uploaded(server, database, tmp_path, 1)
+    assert from_remote(server, tmp_path).ok
+    shutil.rmtree(tmp_path / "scratch")
+    assert from_remote(server, tmp_path, attempt="second").reason == "NothingToRepair"
+    assert not (tmp_path / "scratch").exists()

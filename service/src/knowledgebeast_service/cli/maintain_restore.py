@@ -12,6 +12,7 @@ import typer
 from knowledgebeast_service.cli.maintain import AttemptId, DataDir, report, volume_owner
 from knowledgebeast_service.cli.maintain_backups import BackupDir, backup_folder
 from knowledgebeast_service.cli.maintain_collections import maintain
+from knowledgebeast_service.maintenance.backups.remote import RemoteSettings
 from knowledgebeast_service.maintenance.restore.base import with_base
 from knowledgebeast_service.maintenance.restore.by_hand import assess_loss as run_assess_loss
 from knowledgebeast_service.maintenance.restore.by_hand import merge_recovery, write_salvage
@@ -61,6 +62,10 @@ def restore(
     new_volume: Annotated[
         bool, typer.Option("--new-volume", help="The data folder is new: take a backup of any volume.")
     ] = False,
+    from_remote: Annotated[
+        bool,
+        typer.Option("--from-remote", help="First bring the set from object storage (BACKUP_S3_…) to --backup-dir."),
+    ] = False,
     own_backup_dir: Annotated[
         Path | None,
         typer.Option(help="Where the restored database is backed up at once; unset = where the backup came from."),
@@ -77,6 +82,7 @@ def restore(
         owner=volume_owner(),
         since=since,
         lock_wait_seconds=lock_wait_seconds,
+        remote=RemoteSettings() if from_remote else None,
     )
     progress = Talk(RESTORE)
     database, backups = data_dir / "knowledgebeast.db", backup_folder(data_dir, backup_dir)

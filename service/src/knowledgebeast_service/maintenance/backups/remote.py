@@ -4,7 +4,9 @@ An object `<prefix>sets/<id>/manifest.json` is written after the database and re
 manifests sees whole sets only. What is fetched is checked against the manifest like any set on the volume.
 """
 
-from collections.abc import Generator
+import asyncio
+from collections import defaultdict
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,10 +35,17 @@ PARTS_AT_ONCE = 4
 CONNECT_SECONDS = 5
 REQUEST_SECONDS = 120
 RETRIES = 3
+COPY_SECONDS = 2400
+"""For one set. Less than the hour that the Job of a backup has: a slow link must not cost what it has to say."""
+MAX_ERROR = 500  # characters of an error in a result, which has to fit into a termination message
 
 
 class RemoteError(Exception):
     """The object storage refused, or what it holds is not what it should be; the sentence says which."""
+
+
+class BadCopyError(RemoteError):
+    """The storage answers, but this set is not there, or not good; another one may be."""
 
 
 class RemoteSettings(BaseSettings):
@@ -51,6 +60,11 @@ class RemoteSettings(BaseSettings):
     access_key_id: SecretStr = SecretStr("")
     secret_access_key: SecretStr = SecretStr("")
 
+    @property
+    def location(self) -> str:
+        """Bucket and prefix, as people write them."""
+        return f"s3://{self.bucket}/{self.prefix}"
+
 
 class RemoteSets:
     """The sets in one bucket."""
@@ -58,6 +72,10 @@ class RemoteSets:
     def __init__(self, settings: RemoteSettings) -> None:
         if settings.bucket is None:
             raise RemoteError("BACKUP_S3_BUCKET is not set: there is no remote copy")
+        if not (settings.access_key_id.get_secret_value() and settings.secret_access_key.get_secret_value()):
+            raise RemoteError(
+                "BACKUP_S3_ACCESS_KEY_ID or BACKUP_S3_SECRET_ACCESS_KEY is empty: is the Secret there, with both keys?"
+            )
         self._prefix = f"{settings.prefix}{FOLDER}/"
         self._store = _store(settings, settings.bucket)
 
@@ -71,11 +89,16 @@ class RemoteSets:
         with _translated(f"upload {folder.name}"):
             if self._size(f"{folder.name}/{MANIFEST}") == manifest.stat().st_size:
                 return
-            for path in (folder / DATABASE, manifest):
+            asyncio.run(self._send(folder.name, (folder / DATABASE, manifest)))
+
+    async def _send(self, set_id: str, paths: Iterable[Path]) -> None:
+        """In this order, within the time for one set; the blocking calls have a timeout of their own."""
+        async with asyncio.timeout(COPY_SECONDS):
+            for path in paths:
                 # Each part goes with its SHA-256, which the server compares with what it got.
-                name = f"{self._prefix}{folder.name}/{path.name}"
-                self._store.put(name, path, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
-                if self._size(f"{folder.name}/{path.name}") != path.stat().st_size:
+                name = f"{self._prefix}{set_id}/{path.name}"
+                await self._store.put_async(name, path, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+                if self._size(f"{set_id}/{path.name}") != path.stat().st_size:
                     raise RemoteError(f"{name} has another size than what was sent")
 
     def manifests(self) -> list[Manifest]:
@@ -97,7 +120,8 @@ class RemoteSets:
         """Bring a set onto the backup volume, judged in full; returns its folder. One that is there stays.
 
         Raises:
-            RemoteError: it is not there, or not good.
+            BadCopyError: it is not there, or not good.
+            RemoteError: the storage does not answer.
             OSError: the volume refuses.
         """
         target = sets_folder(backup_dir) / set_id
@@ -112,7 +136,7 @@ class RemoteSets:
             sync_folder(partial)
             verdict: Verdict = judge(partial)
             if not verdict.ok:
-                raise RemoteError(f"the remote copy of {set_id} is not good: {verdict.reason}: {verdict.message}")
+                raise BadCopyError(f"the remote copy of {set_id} is not good: {verdict.reason}: {verdict.message}")
             remove_tree(target)
             publish(partial, target)
         finally:
@@ -120,12 +144,16 @@ class RemoteSets:
         return target
 
     def prune(self, retention: Retention) -> list[str]:
-        """Remove old sets by the rule of the volume; the newest whole one stays."""
-        dated = [
-            DatedSet(one.id, one.created_at, self._size(f"{one.id}/{DATABASE}") == one.size_bytes)
-            for one in self.manifests()
-        ]
-        gone = to_prune(dated, datetime.now(UTC), retention)
+        """Remove old sets by the rule of the volume; the newest whole one stays.
+
+        Each volume's by themselves: an object that copies to the place of another one costs that one no set.
+        """
+        by_volume: defaultdict[str, list[DatedSet]] = defaultdict(list)
+        for one in self.manifests():
+            is_whole = self._size(f"{one.id}/{DATABASE}") == one.size_bytes
+            by_volume[one.volume_id].append(DatedSet(one.id, one.created_at, is_whole))
+        now = datetime.now(UTC)
+        gone = [name for dated in by_volume.values() for name in to_prune(dated, now, retention)]
         with _translated("remove old sets"):
             for name in gone:
                 self._store.delete(f"{self._prefix}{name}/{MANIFEST}")
@@ -181,7 +209,9 @@ def _translated(doing: str) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise RemoteError(f"cannot {doing}: it is not there") from error
+        raise BadCopyError(f"cannot {doing}: it is not there") from error
+    except TimeoutError as error:
+        raise RemoteError(f"cannot {doing}: it is not done within {COPY_SECONDS:,g} s") from error
     except BaseError as error:
         raise RemoteError(f"cannot {doing}: {str(error).splitlines()[0]}") from error
 
@@ -191,6 +221,6 @@ def copy_to_remote(folder: Path, settings: RemoteSettings, retention: Retention)
     try:
         sets = RemoteSets(settings)
         sets.upload(folder)
-        return {"ok": True, "pruned": sets.prune(retention)}
+        return {"ok": True, "to": settings.location, "pruned": len(sets.prune(retention))}
     except RemoteError as error:
-        return {"ok": False, "error": str(error)}
+        return {"ok": False, "to": settings.location, "error": str(error)[:MAX_ERROR]}

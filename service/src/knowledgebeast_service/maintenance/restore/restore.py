@@ -1,6 +1,7 @@
 """`maintain restore`: a backup takes the place of a damaged database, with everything newer that can be had.
 
 1. fence      the volume lock, exclusively: refused while anyone has the database open
+   fetch      with `--from-remote`: a set from object storage into the folder of backups
 2. choose     the newest backup that passes its full check; none: refused, nothing changed
 3. classify   refused where nothing is damaged, or REINDEX would do, unless a backup was named
 4. copy       into a scratch folder on the same file system; its checksum is the manifest's
@@ -19,10 +20,12 @@ from pathlib import Path
 
 from knowledgebeast_service.maintenance.backups.catalogue import Expected
 from knowledgebeast_service.maintenance.backups.manifest import DATABASE, sha256_of
+from knowledgebeast_service.maintenance.backups.remote import RemoteSettings
 from knowledgebeast_service.maintenance.backups.verify import verify_database
 from knowledgebeast_service.maintenance.restore.choose import Chosen, choose
 from knowledgebeast_service.maintenance.restore.classify import Report, classify
 from knowledgebeast_service.maintenance.restore.fenced import LOCK_WAIT_SECONDS, Progress, RefusedError, Steps, repair
+from knowledgebeast_service.maintenance.restore.fetch import Skipped, fetch
 from knowledgebeast_service.maintenance.restore.floors import floors_of
 from knowledgebeast_service.maintenance.restore.loss import Loss, assess
 from knowledgebeast_service.maintenance.restore.marker import QUARANTINE, begin
@@ -46,15 +49,23 @@ SHIPPED_GROWTH = 10  # of a compressed segment to what its documents take in the
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for. `backup`: an id, `latest` (even of a good database), or None (only if it is damaged)."""
+    """What is asked for.
+
+    Attributes:
+        backup: an id, `latest` (even of a good database), or None (only if it is damaged).
+        owner: whose a volume becomes that has no identity yet.
+        remote: object storage from which the set is brought first.
+        since: when the incident began.
+    """
 
     attempt: str
     backup: str | None = None
     only_backup: bool = False
     approve_loss: bool = False
     new_volume: bool = False
-    owner: str | None = None  # whose a volume becomes that has no identity yet
-    since: float | None = None  # when the incident began
+    owner: str | None = None
+    since: float | None = None
+    remote: RemoteSettings | None = None
     lock_wait_seconds: float = LOCK_WAIT_SECONDS
 
 
@@ -84,6 +95,7 @@ class _Run:
         self._require_new_volume()
         wal = wal_state(self._database)
         identity = read_identity(self._database.parent)
+        unfit = self._fetched(steps)
         with steps.step("choose"):
             # What fills a new volume is another one's.
             expected = Expected() if self._wanted.new_volume else Expected.of(identity)
@@ -101,7 +113,7 @@ class _Run:
             "backup_id": chosen.manifest.id,
             "backup_seq": chosen.manifest.seq,
             "backup_created_at": chosen.manifest.created_at.isoformat(),
-            "skipped": list(chosen.skipped),
+            "skipped": [*unfit, *chosen.skipped],
             "quarantine": f"{QUARANTINE}/{self._wanted.attempt}",
             **asdict(counts),
             "loss": loss.measured(time.time() - (self._wanted.since or steps.started_at)),
@@ -112,6 +124,13 @@ class _Run:
         if not (self._database.parent / IDENTITY).exists():
             ensure_identity(self._database.parent, self._wanted.owner)
         return measured
+
+    def _fetched(self, steps: Steps) -> Skipped:
+        """Copies in object storage that were newer than the one that was brought, and not good."""
+        if self._wanted.remote is None:
+            return ()
+        with steps.step("fetch"):
+            return fetch(self._wanted.remote, self._backup_dir, self._wanted.backup)
 
     def _require_new_volume(self) -> None:
         """What fills a new object must never go over one that has been in use, whatever backup was named for it."""
