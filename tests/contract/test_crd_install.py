@@ -11,10 +11,12 @@ from knowledgebeast_operator.custom_resource import KnowledgeBeast
 from knowledgebeast_operator.custom_resource.spec import Backend, Device
 from knowledgebeast_operator.dependencies import WATCHED
 from knowledgebeast_operator.operands.effective import runtime_settings
+from knowledgebeast_operator.operands.object_storage import environment
 from knowledgebeast_operator.settings import CONFIG_FILE, Settings
+from knowledgebeast_service.maintenance.backups.remote import RemoteSettings
 from knowledgebeast_service.settings import LiveSettings
 from knowledgebeast_service.settings import Settings as ServiceSettings
-from operand_objects import operands
+from operand_objects import REMOTE, knowledge_beast, operands
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
@@ -110,6 +112,22 @@ def test_defaults_of_the_object_are_the_services_own() -> None:
 )
 def test_the_service_reads_every_variable_of_its_pod(variable: str) -> None:
     assert variable.lower() in ServiceSettings.model_fields
+
+
+def test_the_service_takes_where_copies_go_and_the_keys_from_the_environment_of_a_backup(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kb = knowledge_beast({"database": {"backup": {"remote": REMOTE}}})
+    remote = kb.spec.database.backup.remote
+    assert remote is not None
+    for variable in cast("list[Json]", environment(remote, is_needed=False)):
+        monkeypatch.setenv(str(variable["name"]), str(variable.get("value", "a key")))
+    read = RemoteSettings()
+    assert (read.bucket, read.prefix, read.region, read.endpoint) == (
+        *("backups", "search/demo/", "us-east-1", "https://minio.example:9000"),
+    )
+    assert {read.access_key_id.get_secret_value(), read.secret_access_key.get_secret_value()} == {"a key"}
+    assert read.location == remote.location, "the operator knows its place in results by this"
 
 
 @pytest.mark.parametrize("field", ["device", "backend"])

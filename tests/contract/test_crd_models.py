@@ -140,6 +140,8 @@ def leaves(value: object, path: str = "") -> dict[str, object]:
     return {} if value is None else {path: value}
 
 
+REMOTE: Json = {"bucket": "backups", "prefix": "search/demo/", "credentialsSecretRef": {"name": "s3-keys"}}
+
 WRITTEN: list[Json] = [
     {},
     {"service": {"replicas": 3, "resources": {"limits": {"memory": "4Gi"}}}},
@@ -148,6 +150,8 @@ WRITTEN: list[Json] = [
     {"service": {"apiKeysSecretRef": {"name": "keys"}}},
     {"database": {"backup": {"keepDays": 3}}},
     {"bootstrap": {"restoreFrom": {"claimName": "other-backups"}}},
+    {"bootstrap": {"restoreFrom": {"remote": REMOTE}}},
+    {"database": {"backup": {"remote": REMOTE}}},
     {"remediation": {"runbooks": [{"name": "ChromaUnreachable"}]}},
 ]
 

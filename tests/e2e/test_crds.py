@@ -79,6 +79,21 @@ def variable(name: str) -> Json:
     return service(podTemplate={"env": [{"name": name, "value": "x"}]})
 
 
+REMOTE: Json = {
+    "bucket": "backups",
+    "prefix": "search/demo/",
+    "endpoint": "http://minio.storage.svc:9000",
+    "region": "eu-central-1",
+    "credentialsSecretRef": {"name": "s3-keys"},
+}
+
+
+def copies(**changed: object) -> Json:
+    """A backup with copies; None leaves a field out."""
+    remote = {name: value for name, value in {**REMOTE, **changed}.items() if value is not None}
+    return {"database": {"backup": {"remote": remote}}}
+
+
 DURATION = "must be a duration from 5s to 24h, such as 30s, 10m or 1h30m"
 
 SCHEDULE = "must be five fields as cron has them (minute, hour, day, month, day of the week)"
@@ -136,7 +151,25 @@ ABSURD: dict[str, tuple[Json, str]] = {
         {"database": {"backup": {"storage": {"size": "10"}}}},
         "must be a whole number of Mi, Gi or Ti",
     ),
-    "a restore from nowhere": ({"bootstrap": {"restoreFrom": {}}}, "restoreFrom.claimName: Required value"),
+    "a restore from nowhere": ({"bootstrap": {"restoreFrom": {}}}, "restoreFrom needs either claimName"),
+    "a restore from two places": (
+        {"bootstrap": {"restoreFrom": {"claimName": "demo-backups", "remote": REMOTE}}},
+        "restoreFrom needs either claimName",
+    ),
+    "copies without a folder of their own": (copies(prefix=None), "remote.prefix: Required value"),
+    "copies into a folder above": (copies(prefix="../other/"), "prefix must be a folder that ends in a slash"),
+    "copies into a file": (copies(prefix="search/demo"), "prefix must be a folder that ends in a slash"),
+    "copies into a bucket that is none": (copies(bucket="My_Backups"), "bucket must be the name of a bucket"),
+    "copies to an address without a scheme": (copies(endpoint="minio:9000"), "endpoint must be an address such as"),
+    "copies to an address with a password": (
+        copies(endpoint="https://me:secret@minio.example"),
+        "endpoint must be an address such as",
+    ),
+    "copies to a port that is none": (
+        copies(endpoint="https://minio.example:70000"),
+        "endpoint must be an address such as",
+    ),
+    "copies without keys": (copies(credentialsSecretRef=None), "remote.credentialsSecretRef: Required value"),
     "a restore from a path": (
         {"bootstrap": {"restoreFrom": {"claimName": "../etc"}}},
         "claimName must be the name of a PersistentVolumeClaim",
@@ -229,6 +262,9 @@ def test_an_object_without_a_spec_is_refused(kubectl: Kubectl, namespace: str) -
 
 GOOD: dict[str, Json] = {
     "an empty spec": {},
+    "a beginning from object storage": {
+        "bootstrap": {"restoreFrom": {"remote": {**REMOTE, "endpoint": "https://[fd00::1]:9000/s3"}}}
+    },
     "much of everything": {
         "service": {
             "image": "registry.example:5000/team/knowledgebeast-service@sha256:" + "a" * 64,
@@ -248,7 +284,12 @@ GOOD: dict[str, Json] = {
         "chroma": {"storage": {"size": "1Ti", "maxSize": "2Ti", "storageClassName": "fast"}},
         "database": {
             "storage": {"size": "500Mi"},
-            "backup": {"schedule": "5/15 0-5,22-23 1-31/2 1,7 MON-FRI", "keepDays": 2, "storage": {"size": "2Gi"}},
+            "backup": {
+                "schedule": "5/15 0-5,22-23 1-31/2 1,7 MON-FRI",
+                "keepDays": 2,
+                "storage": {"size": "2Gi"},
+                "remote": REMOTE,
+            },
             "integrityCheckSchedule": "59 23 31 12 6",
             "restoreDrillSchedule": "*/5 * * * *",
             "cleanSchedule": "0 2 * * *",

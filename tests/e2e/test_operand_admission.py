@@ -18,7 +18,7 @@ from knowledgebeast_operator.custom_resource.spec import RestoreFrom
 from knowledgebeast_operator.operands import Manifest, effective
 from knowledgebeast_operator.operands.bootstrap import bootstrap_job
 from knowledgebeast_operator.operands.maintenance import Anywhere, BesidePods, MaintenanceTask, OnNode, Placement, job
-from operand_objects import DEFAULT_IMAGE, at, knowledge_beast, operands
+from operand_objects import DEFAULT_IMAGE, REMOTE, at, knowledge_beast, operands
 
 pytestmark = pytest.mark.e2e
 
@@ -38,6 +38,7 @@ EVERYTHING_ADDED: dict[str, object] = {
         }
     },
     "chroma": {"storage": {"storageClassName": "fast"}},
+    "database": {"backup": {"remote": REMOTE}},
     "deletionPolicy": "Delete",
 }
 
@@ -68,9 +69,10 @@ def maintenance_job(placement: Placement) -> Manifest:
     return job(kb, effective(kb, default_image=DEFAULT_IMAGE), task, placement)
 
 
-def first_restore() -> Manifest:
+def first_restore(**source: object) -> Manifest:
     kb = knowledge_beast()
-    return bootstrap_job(kb, effective(kb, default_image=DEFAULT_IMAGE), RestoreFrom(claim_name="other-backups"))
+    asked = RestoreFrom.model_validate(source or {"claimName": "other-backups"})
+    return bootstrap_job(kb, effective(kb, default_image=DEFAULT_IMAGE), asked)
 
 
 def into(namespace: str, manifest: Mapping[str, object]) -> str:
@@ -108,6 +110,7 @@ def not_kept(sent: object, live: object, path: str = "") -> list[str]:
             for placement in (BesidePods(), OnNode("node-1"), Anywhere())
         ),
         pytest.param(first_restore(), id="Job of a new object"),
+        pytest.param(first_restore(remote=REMOTE), id="Job of a new object from object storage"),
     ],
 )
 def test_an_operand_is_taken_as_it_is(kubectl: Kubectl, namespace: str, manifest: Manifest) -> None:
@@ -121,7 +124,7 @@ def templates() -> dict[str, Manifest]:
     manifests = {f"{kind} {name}": manifest for (kind, name), manifest in operands().items()}
     workloads = {key: manifest for key, manifest in manifests.items() if key.startswith(("Deployment", "StatefulSet"))}
     operator = yaml.safe_load(OPERATOR.read_text())
-    jobs = {"Job": maintenance_job(BesidePods()), "Job of a new object": first_restore()}
+    jobs = {"Job": maintenance_job(BesidePods()), "Job of a new object": first_restore(remote=REMOTE)}
     jobs |= {
         key: cast("Manifest", at(one, "spec", "jobTemplate")) for key, one in manifests.items() if "CronJob" in key
     }

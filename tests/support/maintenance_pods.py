@@ -35,6 +35,13 @@ def running(task: str, *, at: datetime = NOW) -> LivePod:
     return _pod(task, {"running": {"startedAt": at.isoformat()}}, at, f"demo-{task}-now")
 
 
+def waiting(job: str, reason: str, message: str) -> LivePod:
+    """The pod of a Job that is named after its attempt; its container cannot start."""
+    pod = _pod("restore", {"waiting": {"reason": reason, "message": message}}, NOW, job)
+    labels = {**pod.metadata.labels, "knowledgebeast.io/attempt": job}
+    return pod.model_copy(update={"metadata": pod.metadata.model_copy(update={"labels": labels})})
+
+
 def _pod(task: str, state: object, at: datetime, job: str) -> LivePod:
     return LivePod.model_validate(
         {

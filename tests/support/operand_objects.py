@@ -8,6 +8,14 @@ from knowledgebeast_operator.operands import Manifest, build, effective
 
 DEFAULT_IMAGE = "localhost/knowledgebeast-service:dev"
 
+REMOTE: Mapping[str, object] = {
+    "bucket": "backups",
+    "prefix": "search/demo/",
+    "endpoint": "https://minio.example:9000",
+    "credentialsSecretRef": {"name": "s3-keys"},
+}
+"""Object storage, as a spec names it."""
+
 
 def knowledge_beast(spec: Mapping[str, object] | None = None, *, name: str = "demo") -> KnowledgeBeast:
     """An object in the namespace `search`."""

@@ -1,11 +1,14 @@
 """Copies of backups in a real S3-compatible server (versitygw on a folder), built from Go modules once and cached."""
 
+import json
+import os
 import random
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +18,8 @@ import pytest
 from pydantic import SecretStr
 
 from backup_world import fill, make_set, prepared, put, random_text
+from knowledgebeast_operator.operands import effective
+from knowledgebeast_operator.operands.bootstrap import bootstrap_job
 from knowledgebeast_service.maintenance.backups import remote
 from knowledgebeast_service.maintenance.backups.catalogue import judge
 from knowledgebeast_service.maintenance.backups.create import backup
@@ -27,6 +32,8 @@ from knowledgebeast_service.storage.database import Database
 from local_cluster import gobuild, paths
 from local_cluster.artifacts import ArtifactCache
 from local_cluster.errors import ClusterError
+from operand_objects import at, knowledge_beast, operands
+from restore_world import contents
 
 BUCKET = "backups"
 BUILD_SECONDS = 900  # with nothing in Go's own cache, on a busy machine; seconds where the binary is there
@@ -272,3 +279,69 @@ def test_a_volume_that_holds_a_database_is_not_touched_and_nothing_is_fetched(
     shutil.rmtree(tmp_path / "scratch")
     assert from_remote(server, tmp_path, attempt="second").reason == "NothingToRepair"
     assert not (tmp_path / "scratch").exists()
+
+
+# As Kubernetes runs it
+
+
+CONTAINER = ("spec", "template", "spec", "containers", 0)
+SECRET = {"accessKeyId": "key", "secretAccessKey": "secret"}
+
+
+def run_container(container: object, folders: Mapping[str, Path], attempt: str) -> TaskResult:
+    """The container of a Job as a process here: its own command and variables, with other folders."""
+
+    def here(word: str) -> str:
+        for folder, path in folders.items():
+            if word == folder or word.startswith(f"{folder}/"):
+                return f"{path}{word.removeprefix(folder)}"
+        return word.replace("$(ATTEMPT_ID)", attempt)
+
+    program, *words = cast("list[str]", at(container, "command"))
+    variables = cast("list[Mapping[str, str]]", at(container, "env"))
+    given = {one["name"]: here(one["value"]) for one in variables if "value" in one}
+    by_reference = [one for one in variables if one["name"].startswith("BACKUP_S3") and "valueFrom" in one]
+    keys = {one["name"]: SECRET[str(at(one, "valueFrom", "secretKeyRef", "key"))] for one in by_reference}
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / program), *map(here, words)],
+        env={"PATH": os.environ["PATH"], "HOME": str(folders["/data"]), **given, **keys},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return TaskResult(**json.loads(done.stdout))
+
+
+def test_what_the_job_of_a_backup_has_copied_the_job_of_a_new_object_restores(
+    server: Server, database: Database, tmp_path: Path
+) -> None:
+    remote = {
+        "bucket": BUCKET,
+        "prefix": "search/demo/",
+        "endpoint": server.settings.endpoint,
+        "credentialsSecretRef": {"name": "s3-keys"},
+    }
+    spec = {"database": {"backup": {"remote": remote}}}
+    cron = at(operands(spec)["CronJob", "demo-backup"], "spec", "jobTemplate", *CONTAINER)
+    volumes = {"/data": database.path.parent, "/backups": tmp_path / "backups"}
+    copied = run_container(cron, volumes, "demo-backup-1")
+    assert copied.measured["remote"] == {"ok": True, "to": "s3://backups/search/demo/", "pruned": 0}
+    shutil.rmtree(tmp_path / "backups")
+
+    new = knowledge_beast({"bootstrap": {"restoreFrom": {"remote": remote}}}, name="again")
+    source = new.spec.bootstrap.restore_from
+    assert source is not None
+    job = bootstrap_job(new, effective(new, default_image="i"), source)
+    container = at(job, *CONTAINER)
+    folders = {"/data": tmp_path / "new", "/backups": tmp_path / "own", "/scratch": tmp_path / "scratch"}
+    for folder in folders.values():
+        folder.mkdir()
+    restored = run_container(container, folders, "again-bootstrap")
+
+    assert restored.measured["backup_id"] == copied.measured["backup_id"]
+    assert contents(tmp_path / "new" / "knowledgebeast.db") == contents(database.path) != {}
+    assert [one.name for one in (tmp_path / "own" / "sets").iterdir() if one.is_dir()] == [
+        restored.measured["base_backup_id"]
+    ]

@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from kb_facts import NOW
 from knowledgebeast_operator.core.facts import Known, Subject
-from knowledgebeast_operator.core.protection import FailedRun, Protection, RestoreDrill, VerifiedBackup
+from knowledgebeast_operator.core.protection import FailedRun, Protection, RemoteCopy, RestoreDrill, VerifiedBackup
 from knowledgebeast_operator.core.protection_conditions import backup_fresh, restore_tested
 from knowledgebeast_operator.record.protection_metrics import ProtectionGauges
 
@@ -103,6 +103,15 @@ def test_ages_grow_and_lateness_is_a_series_from_the_start(gauges: ProtectionGau
     gauges.report(SUBJECT, SAFE, NOW + 3 * HOUR)
     assert (series("backup_age_seconds"), series("backup_overdue")) == (3 * 3600, 1)
     assert (series("restore_drill_age_seconds"), series("restore_drill_duration_seconds")) == (3 * 3600, 12.34)
+
+
+def test_the_age_of_a_copy_goes_when_copies_go_elsewhere(gauges: ProtectionGauges) -> None:
+    copy = RemoteCopy(BACKUP.id, NOW, 3, "s3://backups/demo/")
+    failed = replace(SAFE, copy=Known(copy, NOW), failed_copy=FAILED)
+    gauges.report(SUBJECT, failed, NOW + HOUR)
+    assert (series("remote_copy_age_seconds"), series("remote_copy_failed")) == (3600, 1)
+    gauges.report(SUBJECT, SAFE, NOW + HOUR)
+    assert (series("remote_copy_age_seconds"), series("remote_copy_failed")) == (None, 0)
 
 
 def test_the_series_go_with_their_object(gauges: ProtectionGauges) -> None:

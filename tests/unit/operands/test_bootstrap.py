@@ -8,7 +8,7 @@ import pytest
 from knowledgebeast_operator.custom_resource.spec import RestoreFrom
 from knowledgebeast_operator.operands import Manifest, effective
 from knowledgebeast_operator.operands.bootstrap import bootstrap_job
-from operand_objects import at, knowledge_beast, operands, selects
+from operand_objects import REMOTE, at, knowledge_beast, operands, selects
 
 ID = "20260107T120000Z-4711"
 REQUIRED = ("affinity", "podAffinity", "requiredDuringSchedulingIgnoredDuringExecution", 0, "labelSelector")
@@ -77,3 +77,39 @@ def test_it_goes_to_the_node_where_the_source_is_in_use(claim: str, is_beside: b
     assert selects(wanted, cast("dict[str, str]", using)) == is_beside
     own = at(built(claim), "spec", "template", "metadata", "labels")
     assert selects(wanted, cast("dict[str, str]", own)), "it could never be the first pod anywhere"
+
+
+# From object storage
+
+
+def from_remote(backup: str | None = None) -> Manifest:
+    kb = knowledge_beast()
+    source = RestoreFrom.model_validate({"remote": REMOTE, "backup": backup})
+    return bootstrap_job(kb, effective(kb, default_image="i"), source)
+
+
+def test_a_set_is_brought_to_a_volume_that_goes_with_the_pod() -> None:
+    manifest = from_remote()
+    assert command(manifest)[3:10] == [
+        *("--new-volume", "--approve-loss"),
+        *("--from-remote", "--backup-dir", "/scratch", "--own-backup-dir", "/backups"),
+    ]
+    volumes = {str(at(one, "name")): one for one in cast("list[object]", at(pod(manifest), "volumes"))}
+    assert "ephemeral" in cast("Mapping[str, object]", volumes["scratch"])
+    assert set(claims(manifest)) == {"/data", "/backups"}
+
+
+def test_a_named_set_is_brought_and_restored() -> None:
+    assert command(from_remote(ID))[10:13] == ["--backup", ID, "--only-backup"]
+
+
+def test_it_waits_for_the_keys_that_it_needs() -> None:
+    variables = cast("list[Mapping[str, object]]", at(pod(from_remote()), "containers", 0, "env"))
+    references = [at(one, "valueFrom", "secretKeyRef") for one in variables if "valueFrom" in one]
+    assert references == [{"name": "s3-keys", "key": "accessKeyId"}, {"name": "s3-keys", "key": "secretAccessKey"}]
+
+
+@pytest.mark.parametrize("source", [{}, {"claimName": "other-backups", "remote": REMOTE}])
+def test_there_is_exactly_one_source(source: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="exactly one of claimName and remote"):
+        RestoreFrom.model_validate(source)

@@ -6,7 +6,7 @@ import pytest
 
 from knowledgebeast_operator.custom_resource.names import DESIRED_HASH_ANNOTATION
 from knowledgebeast_operator.operands import Effective, Manifest, build, desired_hash, effective
-from operand_objects import at, knowledge_beast, operands
+from operand_objects import REMOTE, at, knowledge_beast, operands
 
 EVERYTHING = {
     ("ConfigMap", "demo-settings"),
@@ -14,6 +14,7 @@ EVERYTHING = {
     ("ServiceAccount", "demo-chroma"),
     ("NetworkPolicy", "demo-service"),
     ("NetworkPolicy", "demo-chroma"),
+    ("NetworkPolicy", "demo-remote"),
     ("PersistentVolumeClaim", "demo-database"),
     ("PersistentVolumeClaim", "demo-backups"),
     ("PersistentVolumeClaim", "demo-chroma"),
@@ -127,6 +128,11 @@ def hashes(spec: dict[str, object]) -> dict[tuple[str, str], object]:
             {"database": {"backup": {"keepDays": 3}}},
             {("CronJob", "demo-backup"), ("CronJob", "demo-clean")},
             id="keeping backups",
+        ),
+        pytest.param(
+            {"database": {"backup": {"remote": REMOTE}}},
+            {("CronJob", "demo-backup"), ("NetworkPolicy", "demo-remote")},
+            id="copying backups",
         ),
         pytest.param(
             {"database": {"integrityCheckSchedule": "0 * * * *"}}, {("CronJob", "demo-check")}, id="a schedule"

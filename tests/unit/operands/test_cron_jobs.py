@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from knowledgebeast_operator.operands.cron_jobs import TASKS
-from operand_objects import at, operands
+from operand_objects import REMOTE, at, operands
 
 Json = Mapping[str, object]
 
@@ -125,3 +125,36 @@ def test_warming_asks_every_ready_pod() -> None:
 
 def test_a_cron_job_can_be_written_down() -> None:
     assert json.loads(json.dumps(cron_job("backup")))["kind"] == "CronJob"
+
+
+# Object storage
+
+
+def variables(task: str) -> dict[str, Json]:
+    spec = {"database": {"backup": {"remote": REMOTE}}}
+    listed = cast("list[Json]", at(job(task, spec), "template", "spec", "containers", 0, "env"))
+    return {str(one["name"]): one for one in listed if str(one["name"]).startswith("BACKUP_S3_")}
+
+
+def test_a_backup_is_told_where_its_copies_go() -> None:
+    values = {name: one["value"] for name, one in variables("backup").items() if "value" in one}
+    assert values == {
+        "BACKUP_S3_BUCKET": "backups",
+        "BACKUP_S3_PREFIX": "search/demo/",
+        "BACKUP_S3_REGION": "us-east-1",
+        "BACKUP_S3_ENDPOINT": "https://minio.example:9000",
+    }
+
+
+def test_the_keys_come_from_the_secret_and_a_backup_is_made_without_them_too() -> None:
+    references = {
+        name: at(one, "valueFrom", "secretKeyRef") for name, one in variables("backup").items() if "valueFrom" in one
+    }
+    assert references == {
+        "BACKUP_S3_ACCESS_KEY_ID": {"name": "s3-keys", "key": "accessKeyId", "optional": True},
+        "BACKUP_S3_SECRET_ACCESS_KEY": {"name": "s3-keys", "key": "secretAccessKey", "optional": True},
+    }
+
+
+def test_no_other_task_gets_the_keys() -> None:
+    assert [task for task in TASKS if variables(task)] == ["backup"]

@@ -18,8 +18,8 @@ from knowledgebeast_operator.core.ledger import Journal
 from knowledgebeast_operator.core.overlays import Overlays
 from knowledgebeast_operator.core.overview import Overview
 from knowledgebeast_operator.core.policy import Policy
-from maintenance_pods import ended, result
-from operand_objects import knowledge_beast
+from maintenance_pods import ended, result, waiting
+from operand_objects import REMOTE, knowledge_beast
 
 NAME = "demo-bootstrap"
 KEY = ("search", "demo")
@@ -144,6 +144,17 @@ async def test_when_nothing_can_be_restored_a_person_is_told_why_and_how_to_go_o
     world.pods.clear()
     assert shown(await world.look()) == ("False", "Restoring")
     assert world.has("jobs", NAME)
+
+
+async def test_a_new_object_from_object_storage_says_from_where_and_that_it_waits_for_the_keys() -> None:
+    world = World(spec={"bootstrap": {"restoreFrom": {"remote": REMOTE}}})
+    await world.look()
+    world.pods.append(waiting(NAME, "CreateContainerConfigError", 'secret "s3-keys" not found'))
+    message = ready(await world.look()).message
+    assert message == (
+        "Job demo-bootstrap restores from s3://backups/search/demo/. Its pod has not started: "
+        'CreateContainerConfigError: secret "s3-keys" not found'
+    )
 
 
 async def test_the_job_of_an_earlier_object_of_that_name_says_nothing_about_this_one() -> None:

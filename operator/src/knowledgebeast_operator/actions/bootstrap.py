@@ -45,15 +45,13 @@ class Bootstrapper:
             return None
         body = await self._job(knowledgebeast)
         if body is None:
-            return Bootstrap(RESTORING, f"The restore from claim {source.claim_name} is about to start.")
+            return Bootstrap(RESTORING, f"The restore from {source.source} is about to start.")
         job = LiveJob.model_validate(body)
         if not _is_owned_by(knowledgebeast.uid, body):
             return Bootstrap(RESTORING, f"Job {job.metadata.name} of an earlier object is being removed.")
         own = [pod for pod in pods if pod.metadata.labels.get(names.ATTEMPT_LABEL) == job.metadata.name]
         if job.end is None:
-            return Bootstrap(
-                RESTORING, f"Job {job.metadata.name} restores from claim {source.claim_name}.{_hindrance(own)}"
-            )
+            return Bootstrap(RESTORING, f"Job {job.metadata.name} restores from {source.source}.{_hindrance(own)}")
         if job.end.type == "Complete":
             return None
         said = _last_word(own)
@@ -62,7 +60,7 @@ class Bootstrapper:
         why = said.report().message if said is not None else f"{job.end.reason}: {job.end.message}"
         return Bootstrap(
             BLOCKED,
-            f"Nothing could be restored from claim {source.claim_name}: {why} When the cause is gone, `kubectl delete "
+            f"Nothing could be restored from {source.source}: {why} When the cause is gone, `kubectl delete "
             f"job {job.metadata.name} -n {knowledgebeast.namespace}` tries it again.",
             needs_a_human=True,
         )

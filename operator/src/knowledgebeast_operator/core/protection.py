@@ -46,6 +46,16 @@ class VerifiedBackup:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteCopy:
+    """A backup that is in object storage, too; `at` is when the backup was made, `location` bucket and prefix."""
+
+    id: str
+    at: datetime
+    size_bytes: int
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreDrill:
     """A trial restore that went well."""
 
@@ -67,6 +77,14 @@ class FailedRun:
 
 NOT_CHECKED: Final = Unknown("integrity", "NotChecked", "The database has not been checked yet.")
 NOT_BACKED_UP: Final = Unknown("backup", "NoBackupYet", "No verified backup has been seen yet.")
+REMOTE_NOT_CONFIGURED: Final = Unknown(
+    "remote copy",
+    "NotConfigured",
+    "spec.database.backup.remote is not set: backups are on their volume and nowhere else.",
+)
+NO_REMOTE_COPY: Final = Unknown(
+    "remote copy", "NoCopyYet", "No copy of a backup has been seen there yet; the next backup makes one."
+)
 NOT_DRILLED: Final = Unknown("drill", "NoDrillYet", "No restore drill has been seen yet.")
 
 
@@ -84,6 +102,8 @@ class Protection:
     failed_check: FailedRun | None = None  # one that ended without a verdict
     backup_due: datetime | None = None  # when the newest backup becomes too old; None: its schedule is never due
     drill_due: datetime | None = None
+    copy: Fact[RemoteCopy] = REMOTE_NOT_CONFIGURED
+    failed_copy: FailedRun | None = None  # the newest backup is on its volume and not there
 
 
 NOTHING_SEEN: Final = Protection()

@@ -1,4 +1,4 @@
-"""The conditions BackupFresh and RestoreTested.
+"""The conditions BackupFresh, BackupCopied and RestoreTested.
 
 Their messages hold times rather than ages: the status is written only when something has changed.
 """
@@ -12,14 +12,19 @@ from knowledgebeast_operator.core.fact import Unknown
 from knowledgebeast_operator.core.protection import FailedRun, Protection
 
 BACKUP_FRESH: Final = "BackupFresh"
+BACKUP_COPIED: Final = "BackupCopied"
 RESTORE_TESTED: Final = "RestoreTested"
 
 MIB: Final = 1024 * 1024
 
 
 def protection_conditions(protection: Protection, now: datetime) -> Mapping[str, Observed]:
-    """Both, by their names."""
-    return {BACKUP_FRESH: backup_fresh(protection, now), RESTORE_TESTED: restore_tested(protection, now)}
+    """All of them, by their names."""
+    return {
+        BACKUP_FRESH: backup_fresh(protection, now),
+        BACKUP_COPIED: backup_copied(protection),
+        RESTORE_TESTED: restore_tested(protection, now),
+    }
 
 
 def backup_fresh(protection: Protection, now: datetime) -> Observed:
@@ -38,6 +43,23 @@ def backup_fresh(protection: Protection, now: datetime) -> Observed:
         return Observed(status=Status.FALSE, reason="BackupOverdue", message=message)
     message = f"{shown} was made and verified at {_time(backup.at)}.{_why(failed)}"
     return Observed(status=Status.TRUE, reason="Verified", message=message)
+
+
+def backup_copied(protection: Protection) -> Observed:
+    """Whether the last backup is in object storage, too. One that is not made is told by BackupFresh."""
+    copy, failed = protection.copy, protection.failed_copy
+    if failed is not None:
+        newest = "" if isinstance(copy, Unknown) else f" The newest copy is {copy.value.id}, of {_time(copy.value.at)}."
+        message = (
+            f"The backup {failed.attempt} is on its volume and was not copied at {_time(failed.at)}: {failed.message}."
+            f"{newest} The next backup tries it again."
+        )
+        return Observed(status=Status.FALSE, reason=failed.reason, message=message)
+    if isinstance(copy, Unknown):
+        return Observed(status=Status.UNKNOWN, reason=copy.reason, message=copy.message)
+    found = copy.value
+    message = f"{found.id} ({found.size_bytes / MIB:,.1f} MiB), made at {_time(found.at)}, is in {found.location}."
+    return Observed(status=Status.TRUE, reason="Copied", message=message)
 
 
 def restore_tested(protection: Protection, now: datetime) -> Observed:

@@ -100,6 +100,11 @@ def service_account_name(name: str) -> str:
     return f"{name}-service"
 
 
+def remote_policy_name(name: str) -> str:
+    """The NetworkPolicy of the pods that copy backups to object storage, or bring one from there."""
+    return f"{name}-remote"
+
+
 def claim_name(name: str, volume: str) -> str:
     """The claim of a volume: `DATABASE`, `BACKUPS` or `CHROMA`."""
     return f"{name}-{volume}"

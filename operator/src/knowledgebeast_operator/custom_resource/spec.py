@@ -8,12 +8,13 @@ import json
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from knowledgebeast_operator.custom_resource import schedule
+from knowledgebeast_operator.custom_resource.object_storage import ObjectStorage
+from knowledgebeast_operator.custom_resource.part import Part
 from knowledgebeast_operator.custom_resource.units import format_duration, parse_bytes, parse_duration
 
 SHORTEST: Final = timedelta(seconds=5)
@@ -76,12 +77,6 @@ class DeletionPolicy(StrEnum):
 
     RETAIN = "Retain"
     DELETE = "Delete"
-
-
-class Part(BaseModel):
-    """A piece of the spec: frozen, in camelCase outside, blind to fields of other versions."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
 class Amounts(Part):
@@ -235,12 +230,13 @@ class Chroma(Part):
 
 
 class Backup(Part):
-    """When the database is backed up, for how long the backups are kept, and the claim that they are kept on."""
+    """When the database is backed up, how long the backups are kept, on which claim, and where copies of them go."""
 
     schedule: Schedule = "0 * * * *"
     keep_days: int = Field(default=7, ge=1, le=366)
     keep_daily_days: int = Field(default=30, ge=1, le=3660)
     storage: Storage = Storage()
+    remote: ObjectStorage | None = None
 
     @property
     def retention_arguments(self) -> tuple[str, ...]:
@@ -261,10 +257,22 @@ class Database(Part):
 
 
 class RestoreFrom(Part):
-    """A claim with backups of another object, and the backup to take; without one, the newest good one."""
+    """Where backups of another object are, and the backup to take; without one, the newest good one."""
 
-    claim_name: Annotated[str, Field(min_length=1, max_length=253)]
+    claim_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    remote: ObjectStorage | None = None
     backup: str | None = Field(default=None, max_length=64, pattern=r"^[0-9]{8}T[0-9]{6}Z-[0-9]{1,19}$")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.claim_name is None) == (self.remote is None):
+            raise ValueError("exactly one of claimName and remote must be set")
+        return self
+
+    @property
+    def source(self) -> str:
+        """In words, for messages."""
+        return f"claim {self.claim_name}" if self.remote is None else self.remote.location
 
 
 class Bootstrap(Part):

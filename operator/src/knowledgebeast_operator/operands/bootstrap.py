@@ -1,5 +1,6 @@
 """The Job that fills the database of a new object from another one's backups (`spec.bootstrap.restoreFrom`)."""
 
+from dataclasses import replace
 from typing import Final
 
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
@@ -17,26 +18,35 @@ DEADLINE_SECONDS: Final = 4 * 3600
 
 
 def bootstrap_job(kb: KnowledgeBeast, effective: Effective, source: RestoreFrom) -> Manifest:
-    """Restores onto the volume of a new object, and refuses one that holds a database already.
-
-    The source claim is only read. It may be in use by the object that it belongs to, so the pod goes to that one's
-    node. The object's own claim of backups may be named too: then its database was lost and its backups were not.
-    """
-    own = names.claim_name(kb.name, BACKUPS)
-    folder = pods.BACKUP_FOLDER if source.claim_name == own else pods.SOURCE_FOLDER
+    """Restores onto the volume of a new object, and refuses one that holds a database already."""
     chosen = () if source.backup is None else ("--backup", source.backup, "--only-backup")
     task = MaintenanceTask(
         attempt_id=names.bootstrap_job_name(kb.name),
         task=TASK,
         # However old the backup is, nothing is lost here by taking it.
-        arguments=(
-            *("--new-volume", "--approve-loss", "--backup-dir", folder, "--own-backup-dir", pods.BACKUP_FOLDER),
-            *chosen,
-        ),
-        source_claim=None if source.claim_name == own else source.claim_name,
+        arguments=("--new-volume", "--approve-loss", *_folders(kb, source), *chosen),
         deadline_seconds=DEADLINE_SECONDS,
     )
+    if source.claim_name is None:
+        # A set is fetched onto a volume that goes with the pod: the object's own backups begin with its own database.
+        task = replace(task, remote=source.remote, needs_remote=True, has_scratch=True)
+        return job(kb, effective, task, BesideObjects(()))
+    own = names.claim_name(kb.name, BACKUPS)
+    task = replace(task, source_claim=None if source.claim_name == own else source.claim_name)
     return job(kb, effective, task, BesideObjects(owner_of(source.claim_name)))
+
+
+def _folders(kb: KnowledgeBeast, source: RestoreFrom) -> tuple[str, ...]:
+    """Where the sets are, and where what was restored is backed up at once.
+
+    A source claim is only read. It may be in use by the object that it belongs to, so the pod goes to that one's node.
+    The object's own claim of backups may be named too: then its database was lost and its backups were not.
+    """
+    own = ("--own-backup-dir", pods.BACKUP_FOLDER)
+    if source.claim_name is None:
+        return ("--from-remote", "--backup-dir", pods.SCRATCH_FOLDER, *own)
+    is_own = source.claim_name == names.claim_name(kb.name, BACKUPS)
+    return ("--backup-dir", pods.BACKUP_FOLDER if is_own else pods.SOURCE_FOLDER, *own)
 
 
 def owner_of(claim: str) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def _timetables(kb: KnowledgeBeast) -> list[_Timetable]:
     keep = backup.retention_arguments
     drill = replace(_task(kb, DRILL, ("--scratch-dir", pods.SCRATCH_FOLDER)), has_scratch=True)
     return [
-        _Timetable(backup.schedule, _task(kb, BACKUP, keep), 3600),
+        _Timetable(backup.schedule, replace(_task(kb, BACKUP, keep), remote=backup.remote), 3600),
         _Timetable(database.integrity_check_schedule, _task(kb, CHECK), 3600),
         # Missed on a Sunday, it is still made up for on the same day.
         _Timetable(database.restore_drill_schedule, drill, 24 * 3600),

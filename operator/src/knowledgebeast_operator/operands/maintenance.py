@@ -19,7 +19,8 @@ from knowledgebeast_operator.custom_resource.names import (
     TASK_LABEL,
     VOLUME_LABEL,
 )
-from knowledgebeast_operator.operands import pods
+from knowledgebeast_operator.custom_resource.object_storage import ObjectStorage
+from knowledgebeast_operator.operands import object_storage, pods
 from knowledgebeast_operator.operands.effective import Effective
 from knowledgebeast_operator.operands.manifest import Manifest, metadata, stamped
 from knowledgebeast_operator.operands.service import service_environment
@@ -84,6 +85,7 @@ class MaintenanceTask:
         deadline_seconds: after this the Job is stopped.
         labels: of the Job and of its pods, beside the usual ones.
         source_claim: a claim of another object, mounted at /source and only read.
+        remote: object storage that the task may use; with `needs_remote` it does not start without the keys.
         has_scratch: a volume as large as the database's is made for the run, mounted at /scratch, and goes with it.
         run_id: names the run on the volume; empty, the attempt does. When people delete incidents, ids of attempts come
             again, and what an earlier run left on the volume must not be taken for the result of this one.
@@ -96,6 +98,8 @@ class MaintenanceTask:
     deadline_seconds: int = 3600
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     source_claim: str | None = None
+    remote: ObjectStorage | None = None
+    needs_remote: bool = False
     has_scratch: bool = False
     run_id: str = ""
 
@@ -150,7 +154,7 @@ def template(
     command = ["knowledgebeast", "maintain", task.task, *task.arguments, "--attempt-id", attempt]
     container = {
         **pods.container(MAINTENANCE, effective.image, command, pods.resources(kb.spec.service.resources)),
-        "env": [*pods.environment(service_environment(kb)), *environment],
+        "env": [*pods.environment(service_environment(kb)), *_remote_environment(task), *environment],
         # Where a task ends without a word of its own, its log says why.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
@@ -176,6 +180,10 @@ def template(
         "metadata": {"labels": {**names.labels(kb.name, MAINTENANCE), **volume_label, **labels}},
         "spec": {**spec, "restartPolicy": "Never", "affinity": _affinity(kb, task, placement)},
     }
+
+
+def _remote_environment(task: MaintenanceTask) -> list[Manifest]:
+    return [] if task.remote is None else object_storage.environment(task.remote, is_needed=task.needs_remote)
 
 
 def _source_volume(claim: str) -> Manifest:

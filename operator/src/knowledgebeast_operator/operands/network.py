@@ -6,8 +6,18 @@ Policies hold only where the cluster's network enforces them; many small cluster
 from typing import Final
 
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
-from knowledgebeast_operator.custom_resource.names import CHROMA, COMPONENT_LABEL, MAINTENANCE, NAME_LABEL, SERVICE
+from knowledgebeast_operator.custom_resource.names import (
+    CHROMA,
+    COMPONENT_LABEL,
+    MAINTENANCE,
+    NAME_LABEL,
+    SERVICE,
+    TASK_LABEL,
+)
+from knowledgebeast_operator.custom_resource.object_storage import ObjectStorage
 from knowledgebeast_operator.operands import pods
+from knowledgebeast_operator.operands.bootstrap import TASK as RESTORE
+from knowledgebeast_operator.operands.cron_jobs import BACKUP
 from knowledgebeast_operator.operands.manifest import Manifest, metadata
 
 _HTTP: Final[list[Manifest]] = [{"protocol": "TCP", "port": pods.HTTP_PORT}]
@@ -47,8 +57,8 @@ def _service(kb: KnowledgeBeast, name: str, component: str, port: Manifest, **fi
 
 
 def policies(kb: KnowledgeBeast) -> list[Manifest]:
-    """One policy for the service and the Jobs, one for Chroma."""
-    return [_service_policy(kb), _chroma_policy(kb)]
+    """One policy for the service and the Jobs, one for Chroma, and what backups may do beyond the first."""
+    return [_service_policy(kb), _chroma_policy(kb), _remote_policy(kb)]
 
 
 def _service_policy(kb: KnowledgeBeast) -> Manifest:
@@ -85,6 +95,33 @@ def _chroma_policy(kb: KnowledgeBeast) -> Manifest:
             "egress": [],
         },
     )
+
+
+def _remote_policy(kb: KnowledgeBeast) -> Manifest:
+    """Backups, and restores, may go out to the object storage that the spec names; where it names none, nowhere.
+
+    It is always there: policies add up, and the operator may not delete one when the field is taken back.
+    """
+    places = [place for place in (kb.spec.database.backup.remote, _bootstrap_remote(kb)) if place is not None]
+    ports = [{"protocol": "TCP", "port": port} for port in sorted({place.port for place in places})]
+    # A policy cannot name a host; and where the host is a Service, it sees the pods behind it, on ports of their own.
+    egress: list[Manifest] = [{"ports": ports}, {"to": [{"namespaceSelector": {}}]}] if ports else []
+    tasks = {"key": TASK_LABEL, "operator": "In", "values": [BACKUP, RESTORE]}
+    return _policy(
+        kb,
+        names.remote_policy_name(kb.name),
+        MAINTENANCE,
+        {
+            "podSelector": {"matchLabels": names.selector(kb.name, MAINTENANCE), "matchExpressions": [tasks]},
+            "policyTypes": ["Egress"],
+            "egress": egress,
+        },
+    )
+
+
+def _bootstrap_remote(kb: KnowledgeBeast) -> ObjectStorage | None:
+    source = kb.spec.bootstrap.restore_from
+    return None if source is None else source.remote
 
 
 def _clients(kb: KnowledgeBeast) -> Manifest:

@@ -1,4 +1,4 @@
-"""`status.backups`: what is known about checks, backups and drills. `signals.protection` reads it back."""
+"""`status.backups`: what is known about checks, backups, their copies and drills. `signals` reads it back."""
 
 from typing import Final
 
@@ -13,6 +13,7 @@ def protection_view(facts: Facts) -> Json:
     """Only what is known; an empty object when nothing is."""
     view: dict[str, object] = {}
     backup, drill, check = facts.protection.backup, facts.protection.drill, facts.integrity
+    copy = facts.protection.copy
     if isinstance(backup, Known):
         found = backup.value
         view["lastVerified"] = {
@@ -20,6 +21,13 @@ def protection_view(facts: Facts) -> Json:
             "at": found.at.isoformat(),
             "seq": found.seq,
             "bytes": found.size_bytes,
+        }
+    if isinstance(copy, Known):
+        view["lastRemote"] = {
+            "id": copy.value.id,
+            "at": copy.value.at.isoformat(),
+            "bytes": copy.value.size_bytes,
+            "location": copy.value.location,
         }
     if isinstance(drill, Known):
         view["lastDrill"] = {

@@ -4,7 +4,6 @@ Their Jobs and pods go sooner or later; what is known is recalled from the objec
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, TypeVar
 
@@ -26,18 +25,16 @@ from knowledgebeast_operator.core.protection import (
     RestoreDrill,
     VerifiedBackup,
 )
-from knowledgebeast_operator.core.task_result import TaskMessage
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
-from knowledgebeast_operator.custom_resource.names import ATTEMPT_LABEL, TASK_LABEL
 from knowledgebeast_operator.custom_resource.schedule import next_due
-from knowledgebeast_operator.operands.cron_jobs import BACKUP, CHECK, DRILL, JOB_NAME_LABEL
+from knowledgebeast_operator.operands.cron_jobs import BACKUP, CHECK, DRILL
+from knowledgebeast_operator.signals.remote_copies import observe_copies
+from knowledgebeast_operator.signals.task_runs import Run, runs_of
 
 T = TypeVar("T")
 
 MISSED_RUNS: Final = 2
 """After so many times that a task was due since its last success, something is wrong."""
-
-MAX_MESSAGE: Final = 512
 
 Natural = Annotated[int, Field(ge=0)]
 
@@ -69,26 +66,10 @@ class _Drill(BaseModel):
     seconds: Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One pod of a task that has ended."""
-
-    attempt: str
-    ended_at: datetime
-    result: TaskMessage | None
-    said: str  # by the task or by Kubernetes, where there is no result
-    reason: str
-
-    def failed(self) -> FailedRun:
-        said = (self.result.refused if self.result is not None else None) or self.said
-        reason = (self.result.reason if self.result is not None else None) or self.reason
-        return FailedRun(self.attempt, self.ended_at, reason, said[:MAX_MESSAGE])
-
-
 def observe_protection(
     knowledgebeast: KnowledgeBeast, pods: Iterable[LivePod], operands: Iterable[LiveOperand], status: Json
 ) -> tuple[Fact[IntegrityCheck], Protection]:
-    """The last check, the newest verified backup, the last drill.
+    """The last check, the newest verified backup and its copy elsewhere, the last drill.
 
     Args:
         knowledgebeast: for the schedules.
@@ -98,9 +79,11 @@ def observe_protection(
     """
     present = tuple(pods)
     recalled = _Recalled.read(status)
-    checks, failed_check = _newest(_runs(present, CHECK), _check)
-    backups, failed_backup = _newest(_runs(present, BACKUP), _backup)
-    drills, failed_drill = _newest(_runs(present, DRILL), _drill)
+    checks, failed_check = _newest(runs_of(CHECK, present), _check)
+    runs = runs_of(BACKUP, present)
+    backups, failed_backup = _newest(runs, _backup)
+    drills, failed_drill = _newest(runs_of(DRILL, present), _drill)
+    copy, failed_copy = observe_copies(knowledgebeast.spec.database.backup.remote, runs, status)
     backup = _later(backups, recalled.backup(), NOT_BACKED_UP)
     drill = _later(drills, recalled.drill(), NOT_DRILLED)
     since = {operand.metadata.name: operand.metadata.creation_timestamp for operand in operands if _is_cron(operand)}
@@ -111,6 +94,8 @@ def observe_protection(
         failed_backup=failed_backup,
         failed_drill=failed_drill,
         failed_check=failed_check,
+        copy=copy,
+        failed_copy=failed_copy,
         backup_due=_due(database.backup.schedule, backup, since.get(names.cron_job_name(name, BACKUP))),
         drill_due=_due(database.restore_drill_schedule, drill, since.get(names.cron_job_name(name, DRILL))),
     )
@@ -126,32 +111,7 @@ def _due(schedule: str, fact: Fact[T], since: datetime | None) -> datetime | Non
     return None if begin is None else next_due(schedule, begin, times=MISSED_RUNS)
 
 
-def _runs(pods: Iterable[LivePod], task: str) -> list[_Run]:
-    """Those of a task that have ended, newest first."""
-    found = (_run(pod) for pod in pods if pod.metadata.labels.get(TASK_LABEL) == task)
-    return sorted((run for run in found if run is not None), key=lambda run: run.ended_at, reverse=True)
-
-
-def _run(pod: LivePod) -> _Run | None:
-    end = next((status.state.terminated for status in pod.status.container_statuses), None)
-    if end is None or end.finished_at is None:
-        return None
-    labels, said = pod.metadata.labels, (end.message or "").strip()
-    result, code = TaskMessage.read(said), end.exit_code
-    if result is not None:
-        why = f"it ended with exit code {code}"
-    else:
-        why = said.rpartition("\n")[2] or f"it left no result and ended with exit code {code}"
-    return _Run(
-        attempt=labels.get(ATTEMPT_LABEL) or labels.get(JOB_NAME_LABEL) or pod.metadata.name,
-        ended_at=end.finished_at,
-        result=result,
-        said=why,
-        reason=end.reason or "Error",
-    )
-
-
-def _newest(runs: list[_Run], read: Callable[[_Run], T | None]) -> tuple[Known[T] | None, FailedRun | None]:
+def _newest(runs: list[Run], read: Callable[[Run], T | None]) -> tuple[Known[T] | None, FailedRun | None]:
     """What the newest run with an answer says, and the newest run when that one has none."""
     for run in runs:
         value = read(run)
@@ -160,38 +120,26 @@ def _newest(runs: list[_Run], read: Callable[[_Run], T | None]) -> tuple[Known[T
     return None, runs[0].failed() if runs else None
 
 
-def _time_of(value: object, run: _Run) -> datetime:
+def _time_of(value: object, run: Run) -> datetime:
     return value.at if isinstance(value, VerifiedBackup) else run.ended_at
 
 
-def _check(run: _Run) -> IntegrityCheck | None:
+def _check(run: Run) -> IntegrityCheck | None:
     """Damage is an answer too; a check that could not look has none."""
-    found = _measured(run, _Check)
+    found = run.measured(_Check)
     if found is None:
         return None
     return IntegrityCheck(found.damage, found.problems, found.seq, run.ended_at, run.attempt)
 
 
-def _backup(run: _Run) -> VerifiedBackup | None:
-    found = _measured(run, _Backup) if run.result is not None and run.result.ok else None
+def _backup(run: Run) -> VerifiedBackup | None:
+    found = run.measured(_Backup) if run.is_good else None
     return None if found is None else VerifiedBackup(found.backup_id, found.created_at, found.seq, found.bytes)
 
 
-def _drill(run: _Run) -> RestoreDrill | None:
-    found = _measured(run, _Drill) if run.result is not None and run.result.ok else None
+def _drill(run: Run) -> RestoreDrill | None:
+    found = run.measured(_Drill) if run.is_good else None
     return None if found is None else RestoreDrill(found.backup_id, run.ended_at, found.seconds, found.documents)
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def _measured(run: _Run, model: type[M]) -> M | None:
-    if run.result is None:
-        return None
-    try:
-        return model.model_validate(run.result.measured)
-    except ValidationError:
-        return None
 
 
 def _later(seen: Known[T] | None, recalled: Known[T] | None, otherwise: Unknown) -> Fact[T]:
