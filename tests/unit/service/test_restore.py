@@ -174,6 +174,18 @@ def test_what_is_written_after_a_restore_survives_the_next_damage(
     assert contents(lost / NAME) == again.acknowledged
 
 
+def test_what_fills_a_new_volume_is_backed_up_before_anybody_is_served(world: RestoreWorld, tmp_path: Path) -> None:
+    """The volume had no identity, and a backup is made of no volume without one."""
+    world.fill(5)
+    world.backup()
+    new = tmp_path / "new"
+    new.mkdir()
+    filled = run_restore(new, world.backups, new_volume=True)
+    result = with_base(filled, new / NAME, tmp_path / "own", lambda _step: None)
+    (own,) = [folder.name for folder in (tmp_path / "own" / "sets").iterdir() if folder.is_dir()]
+    assert result.measured["base_backup_id"] == own
+
+
 def test_a_backup_that_fails_takes_nothing_from_the_restore(world: RestoreWorld, damaged: Path, tmp_path: Path) -> None:
     (tmp_path / "full").write_text("no folder")
     result = with_base(run_restore(damaged, world.backups), damaged / NAME, tmp_path / "full", lambda _step: None)
