@@ -107,6 +107,7 @@ def test_defaults_of_the_object_are_the_services_own() -> None:
         "SETTINGS_FILE",
         "DRAIN_SECONDS",
         "ADMIN_PORT",
+        "PROBE_URL",
         "API_KEYS_FILE",
     ],
 )

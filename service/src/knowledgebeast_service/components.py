@@ -16,6 +16,7 @@ from knowledgebeast_service.search.cache import Cache
 from knowledgebeast_service.search.collection_health import CollectionHealth
 from knowledgebeast_service.search.diversity import QueryDiversity
 from knowledgebeast_service.search.pipeline import EmbeddingKey, QueryKey, SearchPipeline
+from knowledgebeast_service.search.probe_search import ProbeSearch
 from knowledgebeast_service.search.replica import KeywordReplica
 from knowledgebeast_service.search.top_queries import TopQueries
 from knowledgebeast_service.search.vector_health import VectorHealth
@@ -48,6 +49,7 @@ class Components:
     answers: Cache[QueryKey, Answer]
     embeddings: Cache[EmbeddingKey, Matrix]
     pipeline: SearchPipeline
+    probe: ProbeSearch
     worker: IngestWorker
     ingestion: Ingestion
     file_parser: FileParser

@@ -36,6 +36,7 @@ from knowledgebeast_service.ingest.worker import IngestWorker
 from knowledgebeast_service.live_settings import LiveSettingsSource
 from knowledgebeast_service.maintenance.restore.reconcile import Reconciliation
 from knowledgebeast_service.maintenance.start_check import StartCheck
+from knowledgebeast_service.prober import Prober
 from knowledgebeast_service.resilience.breaker import BreakerState, CircuitBreaker
 from knowledgebeast_service.search.answer import Answer
 from knowledgebeast_service.search.cache import S3FifoCache
@@ -46,6 +47,7 @@ from knowledgebeast_service.search.collection_health import CollectionHealth
 from knowledgebeast_service.search.memory import give_back_memory, settle_memory
 from knowledgebeast_service.search.pipeline import EmbeddingKey, QueryKey, SearchPipeline
 from knowledgebeast_service.search.placement import Collections
+from knowledgebeast_service.search.probe_search import ProbeSearch
 from knowledgebeast_service.search.replica import KeywordReplica
 from knowledgebeast_service.search.top_queries import TopQueries
 from knowledgebeast_service.search.vector_health import VectorHealth
@@ -159,6 +161,8 @@ def _begin(app: FastAPI, parts: Components) -> None:
     parts.background.start("housekeeping", keep_house(parts.database, is_shipping=settings.backup_dir is not None))
     if parts.shipper is not None:
         parts.background.start("shipping", parts.shipper.run())
+    if settings.probe_url is not None:
+        parts.background.start("prober", Prober(settings.probe_url, parts.metrics, parts.limits).run())
     parts.background.start("vector health", _after_loading(parts))
     parts.background.start("analyser", Reanalysis(parts.database).run())
 
@@ -221,6 +225,7 @@ def build_components(settings: Settings) -> Components:
     live.subscribe(lambda _values: vector_health.wake())
     profiler = MemoryProfiler(limits, lambda: {"query": answers.stats().bytes, "embedding": embeddings.stats().bytes})
     live.subscribe(lambda _values: profiler.settings_changed())
+    pipeline = SearchPipeline(database, replica, model, vectors, answers, embeddings)
     return Components(
         settings=settings,
         live=live,
@@ -235,7 +240,8 @@ def build_components(settings: Settings) -> Components:
         collection_health=health,
         answers=answers,
         embeddings=embeddings,
-        pipeline=SearchPipeline(database, replica, model, vectors, answers, embeddings),
+        pipeline=pipeline,
+        probe=ProbeSearch(pipeline, replica),
         worker=worker,
         ingestion=Ingestion(database, replica, model, worker, limits),
         file_parser=FileParser(limits),

@@ -90,6 +90,9 @@ class LiveSettings(BaseModel):
         default=10, ge=0.1, le=3600, description="Seconds between rounds of canary queries while Chroma is well."
     )
     canary_sample: int = Field(default=20, ge=1, le=1000, description="Chunks asked for by one canary of a collection.")
+    probe_interval_seconds: float = Field(
+        default=10, ge=0, le=300, description="Seconds between synthetic queries to PROBE_URL; 0 sends none."
+    )
     kept_collection_hours: float = Field(
         default=24, ge=0, le=720, description="Hours that a collection is kept after a rebuilt one has replaced it."
     )
@@ -156,6 +159,10 @@ class Settings(BaseSettings, LiveSettings):  # pyright: ignore[reportIncompatibl
     api_keys_file: Path | None = Field(
         default=None,
         description="JSON file of API keys (`knowledgebeast keys new`), watched; unset = everybody may do everything.",
+    )
+    probe_url: str | None = Field(
+        default=None,
+        description="The service's address as clients have it, to which synthetic queries are sent; unset = none is.",
     )
     host: str = Field(
         default_factory=_default_host,

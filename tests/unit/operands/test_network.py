@@ -58,6 +58,7 @@ def allowed(source: Labels, target: Labels, port: int, spec: Mapping[str, object
         pytest.param(STRANGER, CHROMA, 8000, False, id="a stranger does not reach Chroma"),
         pytest.param(SERVICE, CHROMA, 22, False, id="only Chroma's own port is open"),
         pytest.param(STRANGER, SERVICE, 8000, True, id="anybody may ask the service"),
+        pytest.param(SERVICE, SERVICE, 8000, True, id="a service pod asks the service, to probe it"),
         pytest.param(STRANGER, SERVICE, 8001, False, id="the admin port is closed to strangers"),
         pytest.param(JOB, SERVICE, 8001, True, id="a maintenance Job reaches the admin port"),
         pytest.param(OTHER_JOB, SERVICE, 8001, False, id="a Job of another object does not"),

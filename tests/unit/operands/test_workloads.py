@@ -120,6 +120,7 @@ def test_settings_are_not_in_the_pod_template() -> None:
                 "chromaProbeIntervalSeconds": 3,
                 "chromaTimeoutSeconds": 0.5,
                 "canaryIntervalSeconds": 4,
+                "probeIntervalSeconds": 8,
                 "logLevel": "debug",
             }
         },
@@ -133,6 +134,7 @@ def test_settings_are_not_in_the_pod_template() -> None:
         "CHROMA_PROBE_INTERVAL_SECONDS": 3,
         "CHROMA_TIMEOUT_SECONDS": 0.5,
         "CANARY_INTERVAL_SECONDS": 4,
+        "PROBE_INTERVAL_SECONDS": 8,
         "LOG_LEVEL": "debug",
         "QUERY_CACHE_SIZE": 5,
         "EMBEDDING_CACHE_SIZE": 6,

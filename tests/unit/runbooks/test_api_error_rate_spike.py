@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -21,7 +22,7 @@ from answer_facts import (
     served,
     service_pod,
 )
-from kb_facts import NOW, minutes, policy, seconds, unknown
+from kb_facts import NOW, minutes, per_pod, policy, seconds, series, unknown
 from kb_facts import situation as situation_of
 from knowledgebeast_operator.core.actions import RunTask, SetFields
 from knowledgebeast_operator.core.answers import ANSWER_HISTORY, ANSWERS, SERVER_ERROR_HISTORY
@@ -42,6 +43,7 @@ from knowledgebeast_operator.core.decision import (
 from knowledgebeast_operator.core.facts import Facts, Known, OwnWork, Row
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome, Severity, Sli, TaskReport
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays
+from knowledgebeast_operator.core.probes import PROBE_SUCCESS
 from knowledgebeast_operator.core.revisions import BUILD
 from knowledgebeast_operator.core.rollback import IMAGE, KEY_ERRORS, POD_TEMPLATE
 from knowledgebeast_operator.core.runbook import Applicable, Detected, NotApplicable, NotDetected, Pause
@@ -49,6 +51,7 @@ from knowledgebeast_operator.core.situation import Situation
 from knowledgebeast_operator.custom_resource import Spec
 from knowledgebeast_operator.custom_resource.spec import PodTemplate
 from knowledgebeast_operator.runbooks.api_error_rate_spike import RUNBOOK, check_database, roll_back
+from probe_facts import probed
 
 NAME = "demo-api-error-rate-spike-0001"
 SHORTLY = minutes(8)
@@ -446,3 +449,41 @@ def test_dry_run_writes_down_what_it_would_do() -> None:
     assert isinstance(decision, Conclude)
     assert decision.attempt.outcome is Outcome.DRY_RUN
     assert json.dumps(OLD_IMAGE) in decision.attempt.message
+
+
+# Where few ask, probes decide.
+
+
+def unanswered(bad_for: timedelta, *, ok: float = 10, server: float = 0, **over: object) -> Facts:
+    made = served(answers(ok, server=server), **over)  # type: ignore[arg-type]
+    return replace(made, series_by_name=probed(bad_for=bad_for, is_answered=False, took=5.0))
+
+
+def test_three_unanswered_probes_in_a_row_open_an_incident_where_few_ask() -> None:
+    decision = decide(situation(unanswered(seconds(30))))
+    assert isinstance(decision, Open)
+    assert decision.reason == "ProbesFail"
+    assert isinstance(decide(situation(unanswered(seconds(20)))), Healthy)
+
+
+def test_where_enough_are_answered_probes_do_not_count() -> None:
+    assert isinstance(decide(situation(unanswered(minutes(2), ok=500))), Healthy)
+
+
+def test_nothing_is_rolled_back_for_probes_and_a_person_is_called_with_a_next_step() -> None:
+    released = bad_release(rolled_out_at=NOW - minutes(2))
+    quiet = replace(unanswered(minutes(1)), rolled_out_at=released.rolled_out_at, last_healthy=released.last_healthy)
+    decision = decide(situation(quiet, incident=incident()))
+    assert isinstance(decision, Escalate)
+    assert decision.escalation.reason == "NoOptionApplicable"
+    assert "kubectl get endpointslices -n ns" in decision.escalation.next_step
+
+
+def test_it_is_over_when_probes_have_been_answered_for_the_healthy_period() -> None:
+    opened = incident(opened_at=NOW - minutes(9), detected_at=NOW - minutes(9))
+    good = unanswered(seconds(0))
+    assert isinstance(decide(situation(good, incident=opened)), Resolve)
+    answered = {name: one for name, one in good.series_by_name.items() if name != PROBE_SUCCESS}
+    success = per_pod(series(lambda at: float(at >= NOW - minutes(1))))
+    recovered = replace(good, series_by_name={**answered, PROBE_SUCCESS: success})
+    assert isinstance(decide(situation(recovered, incident=opened)), Wait)

@@ -25,7 +25,7 @@ from kb_facts import (
 )
 from knowledgebeast_operator.core.actions import RollingRestart, RunTask, SetFields, Target
 from knowledgebeast_operator.core.decide import decide
-from knowledgebeast_operator.core.decision import Begin, Escalate, Revert
+from knowledgebeast_operator.core.decision import Begin, Escalate, Open, Revert
 from knowledgebeast_operator.core.facts import Fact, Facts, Known, PerPod, Row, Unknown, Volume
 from knowledgebeast_operator.core.ledger import Attempt, IncidentRecord, Journal, Outcome, Severity, Sli, TaskReport
 from knowledgebeast_operator.core.overlays import FieldOverlay, Overlays, put
@@ -41,6 +41,7 @@ from knowledgebeast_operator.core.runbook import (
 )
 from knowledgebeast_operator.custom_resource import Spec
 from knowledgebeast_operator.runbooks.high_query_latency import RUNBOOK
+from probe_facts import probed
 
 LIMITS = Policy().limits(RUNBOOK, seconds(10))
 PODS = ("demo-a", "demo-b")
@@ -712,3 +713,54 @@ def test_what_was_changed_goes_back_when_it_is_not_needed(at: Facts, path: str, 
 def test_indicators_are_the_slow_and_the_failed_share() -> None:
     assert RUNBOOK.slis(service(SLOW)) == (Sli(name="slow_ratio", value=0.03, unit="ratio"), error_ratio(0.0))
     assert RUNBOOK.slis(service({"query_durations": unknown()})) == (error_ratio(0.0),)
+
+
+# Where few ask, probes decide.
+
+QUIET = {"query_durations": histogram(10), "query_durations_recent": histogram(4)}
+BARELY_SLOW = {"query_durations": histogram(10, ms500=2), "query_durations_recent": histogram(4, ms500=1)}
+
+
+def probing(*changes: Mapping[str, Rows | Unknown], slow_for: timedelta | None = None, **others: object) -> Facts:
+    made = service(*changes, **others)  # type: ignore[arg-type]
+    return replace(made, series_by_name={**made.series_by_name, **probed(bad_for=slow_for, took=0.7)})
+
+
+@pytest.mark.parametrize("rows_seen", [QUIET, BARELY_SLOW], ids=["quiet", "a_few_slow"])
+def test_three_slow_probes_in_a_row_open_an_incident_at_once_where_few_ask(rows_seen: Mapping[str, Rows]) -> None:
+    found = RUNBOOK.diagnose(probing(rows_seen, slow_for=seconds(30)), LIMITS)
+    assert isinstance(found, Detected)
+    assert (found.reason, found.held, found.is_event) == ("ProbesSlow", seconds(20), True)
+    assert "700 ms, 700 ms" in found.message
+    assert isinstance(decide(situation(probing(rows_seen, slow_for=seconds(30)), runbook=RUNBOOK)), Open)
+
+
+def test_two_slow_probes_are_not_enough_and_no_proof_either() -> None:
+    found = RUNBOOK.diagnose(probing(QUIET, slow_for=seconds(20)), LIMITS)
+    assert isinstance(found, NotDetected)
+    assert found.held == seconds(0)
+
+
+def test_what_enough_users_wait_counts_more_than_probes() -> None:
+    found = RUNBOOK.diagnose(probing(FAST, slow_for=minutes(2)), LIMITS)
+    assert isinstance(found, NotDetected)
+    assert found.held == LIMITS.window
+
+
+def test_the_number_of_probes_is_a_field() -> None:
+    limits = replace(LIMITS, thresholds={**LIMITS.thresholds, "slowProbes": 2})
+    assert isinstance(RUNBOOK.diagnose(probing(QUIET, slow_for=seconds(20)), limits), Detected)
+
+
+@pytest.mark.parametrize(
+    ("slow_for", "effect"),
+    [(seconds(0), Effect.BETTER), (seconds(20), Effect.PENDING), (minutes(2), Effect.PENDING)],
+)
+def test_where_few_ask_an_action_is_judged_by_probes(slow_for: timedelta, effect: Effect) -> None:
+    tried = attempt(started=NOW - minutes(3), acted=NOW - minutes(3), option="ScaleOut")
+    option = RUNBOOK.option("ScaleOut")
+    assert option is not None
+    assert option.verify(probing(QUIET, slow_for=slow_for), tried, LIMITS).effect is effect
+    late = attempt(started=NOW - minutes(9), acted=NOW - minutes(9), option="ScaleOut")
+    expected = Effect.BETTER if effect is Effect.BETTER else Effect.NO_CHANGE
+    assert option.verify(probing(QUIET, slow_for=slow_for), late, LIMITS).effect is expected

@@ -25,7 +25,7 @@ ROUTES: list[Call] = sorted(
 )
 # What a caller may do without a key: written out here a second time, so that opening a route takes two edits.
 OPEN: set[Call] = {
-    *(("GET", path) for path in ("/livez", "/readyz", "/health", "/metrics", "/docs", "/openapi.json")),
+    *(("GET", path) for path in ("/livez", "/readyz", "/health", "/metrics", "/probe", "/docs", "/openapi.json")),
     *(("HEAD", path) for path in ("/docs", "/openapi.json")),
     ("GET", "/docs/static/{name}"),
     *(call for call in ROUTES if call[1] == "/" or call[1].startswith("/ui")),

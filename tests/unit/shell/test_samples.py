@@ -122,7 +122,8 @@ def test_objects_with_similar_windows_share_a_query() -> None:
 
 def test_the_request_query_is_valid_promql() -> None:
     assert query(REQUESTS).promql(timedelta(minutes=2)) == (
-        'sum by (namespace, pod, status) (increase(http_requests_total{path!~"/livez|/readyz|/health|/metrics"}[120s]))'
+        "sum by (namespace, pod, status) "
+        '(increase(http_requests_total{path!~"/livez|/readyz|/health|/metrics|/probe"}[120s]))'
     )
 
 

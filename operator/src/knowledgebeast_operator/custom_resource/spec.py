@@ -185,6 +185,7 @@ class ServiceConfig(Part):
     chroma_probe_interval_seconds: int = Field(default=30, ge=1, le=300)
     chroma_timeout_seconds: float = Field(default=1.0, ge=0.1, le=30)
     canary_interval_seconds: int = Field(default=10, ge=1, le=300)
+    probe_interval_seconds: int = Field(default=10, ge=0, le=300)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

@@ -74,5 +74,6 @@ def runtime_settings(kb: KnowledgeBeast) -> Settings:
         "CHROMA_PROBE_INTERVAL_SECONDS": config.chroma_probe_interval_seconds,
         "CHROMA_TIMEOUT_SECONDS": config.chroma_timeout_seconds,
         "CANARY_INTERVAL_SECONDS": config.canary_interval_seconds,
+        "PROBE_INTERVAL_SECONDS": config.probe_interval_seconds,
         "LOG_LEVEL": config.log_level,
     }

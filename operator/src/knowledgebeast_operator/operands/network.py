@@ -63,7 +63,7 @@ def policies(kb: KnowledgeBeast) -> list[Manifest]:
 
 def _service_policy(kb: KnowledgeBeast) -> Manifest:
     """Anybody may ask the service, only the object's maintenance Jobs its admin port; it and those Jobs talk to Chroma
-    and to DNS, the Jobs to that port too, and neither to anything else.
+    and to DNS, the Jobs to that port too, service pods to one another (to probe), and neither to anything else.
     """
     chroma = {"podSelector": {"matchLabels": names.selector(kb.name, CHROMA)}}
     service = {"podSelector": {"matchLabels": names.selector(kb.name, SERVICE)}}
@@ -76,8 +76,8 @@ def _service_policy(kb: KnowledgeBeast) -> Manifest:
             "podSelector": _clients(kb),
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": _HTTP}, {"from": [jobs], "ports": _ADMIN}],
-            # One policy for both, so service pods may call out to the port too; what decides is who may come in.
-            "egress": [{"to": [chroma], "ports": _HTTP}, {"to": [service], "ports": _ADMIN}, *_DNS],
+            # One policy for both, so each may call out to both ports; what decides is who may come in.
+            "egress": [{"to": [chroma], "ports": _HTTP}, {"to": [service], "ports": _HTTP + _ADMIN}, *_DNS],
         },
     )
 

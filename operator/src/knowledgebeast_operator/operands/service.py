@@ -135,7 +135,13 @@ def _settings_volume(kb: KnowledgeBeast) -> Manifest:
 def _serving_environment(kb: KnowledgeBeast) -> dict[str, str]:
     """What only a process that serves needs, and no maintenance Job."""
     keys = {} if kb.spec.service.api_keys_secret_ref is None else {"API_KEYS_FILE": f"{KEYS_FOLDER}/{KEYS_FILE}"}
-    return {"DRAIN_SECONDS": str(DRAIN_SECONDS), "ADMIN_PORT": str(pods.ADMIN_PORT), **keys}
+    return {
+        "DRAIN_SECONDS": str(DRAIN_SECONDS),
+        "ADMIN_PORT": str(pods.ADMIN_PORT),
+        # By the Service, as a client would: the pods that are asked are not only this one (docs/adr/0027).
+        "PROBE_URL": f"http://{names.service_name(kb.name)}:{pods.HTTP_PORT}",
+        **keys,
+    }
 
 
 def _keys_volume(kb: KnowledgeBeast) -> list[Manifest]:

@@ -2,8 +2,10 @@
 
 Signal
     More than 1 % of the answers in 5 minutes are 5xx, of at least 100, summed over all pods; or more than 0.5 % at
-    every moment of half an hour. Probes and scrapes are no traffic. 4xx are counted apart and open no incident: the
-    condition shows them with their paths, and an event and the alert ClientErrorRateHigh tell of them.
+    every moment of half an hour. Where there are fewer, three synthetic queries in a row of each service pod that went
+    unanswered: an outage that turns everybody away shows in no answer. Probes and scrapes are no traffic. 4xx are
+    counted apart and open no incident: the condition shows them with their paths, and an event and the alert
+    ClientErrorRateHigh tell of them.
 
 Diagnosis
     Which paths and statuses, which revision, since when, and what else is down. While its cause is open
@@ -45,6 +47,7 @@ from knowledgebeast_operator.core.ledger import (
     Severity,
     Sli,
 )
+from knowledgebeast_operator.core.probes import DURATION, SUCCESS, TIMESTAMP, Streak, streak
 from knowledgebeast_operator.core.regression import worsened
 from knowledgebeast_operator.core.revisions import (
     MINIMUM_REQUESTS,
@@ -85,6 +88,11 @@ REQUESTS: Final = "http_requests_total"
 CLIENT_ERROR_PERCENT: Final = "clientErrorPercent"
 ESCALATE_ERROR_PERCENT: Final = "escalateErrorPercent"
 
+FAILED_PROBES: Final = "failedProbes"
+
+PROBES_FAIL: Final = "ProbesFail"
+"""Reason of a diagnosis: nobody is answered, by the synthetic queries' account."""
+
 CLIENT_ERRORS: Final = "ClientErrors"
 """The service is well, and many of its answers are 4xx."""
 
@@ -109,8 +117,13 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
         return Undetermined((Unknown(REQUESTS, "NotANumber", f"{REQUESTS} is not a number."),))
     told, evidence = _sentence(rows.value, traffic, limits), _evidence(facts, rows.value, traffic, limits)
     if traffic.requests < limits.threshold(MINIMUM_REQUESTS):
+        probed = streak(facts, limits.threshold(FAILED_PROBES), lambda probe: not probe.is_answered)
+        if isinstance(probed, Streak) and probed.is_bad:
+            return _probes_fail(facts, probed, limits)
         quiet = error_free_for(facts)
         proven = quiet if quiet >= PERSISTENT else timedelta(0)
+        if isinstance(probed, Streak):
+            proven = min(proven, probed.good_for)
         return NotDetected("FewRequests", f"{told} That is too few to tell.", proven)
     if traffic.server_error_ratio * 100 > percent:
         is_canary = is_only_the_new_one(facts, limits)
@@ -135,6 +148,13 @@ def grave(facts: Facts, limits: Limits) -> str | None:
     return f"{traffic.server_error_ratio:.0%} of the requests are not answered."
 
 
+def _probes_fail(facts: Facts, probed: Streak, limits: Limits) -> Detected:
+    count = limits.threshold(FAILED_PROBES)
+    message = f"{count:.0f} probes in a row of each service pod got no answer from the service's own address."
+    evidence = Evidence(signal=SUCCESS, value=probed.shown, threshold=f"{count:.0f} failures in a row", at=facts.now)
+    return Detected(PROBES_FAIL, message, probed.held, (evidence,), is_event=True)
+
+
 def is_client_spike(traffic: Traffic, limits: Limits) -> bool:
     """Whether so many of enough answers are 4xx that people should be told."""
     is_enough = traffic.requests >= limits.threshold(MINIMUM_REQUESTS)
@@ -142,7 +162,13 @@ def is_client_spike(traffic: Traffic, limits: Limits) -> bool:
 
 
 def roll_back(facts: Facts, detected: Detected, journal: Journal, limits: Limits) -> Consideration:
-    """4A."""
+    """4A. Not for probes that fail: without answers nothing shows that it is the release."""
+    if detected.reason == PROBES_FAIL:
+        return NotApplicable(
+            "NoAnswers",
+            "Too few answers show whose errors they are. See whether the Service has endpoints and its name resolves: "
+            f"kubectl get endpointslices -n {facts.subject.namespace}, and the log of the service pods.",
+        )
     return consider_rollback(facts, journal, limits)
 
 
@@ -298,6 +324,9 @@ RUNBOOK: Final = Runbook(
         "kb_component_up",
         "kb_database_errors_total",
         "kb_api_keys_errors_total",
+        SUCCESS,
+        DURATION,
+        TIMESTAMP,
     ),
     component=SERVICE,
     grave=grave,
@@ -306,6 +335,7 @@ RUNBOOK: Final = Runbook(
         SERVER_ERROR_PERCENT: Threshold(1.0, 0.1, 50, "%", "More 5xx answers over the window are an incident."),
         PERSISTENT_ERROR_PERCENT: Threshold(0.5, 0.05, 50, "%", "More 5xx answers for half an hour are one, too."),
         MINIMUM_REQUESTS: Threshold(100, 10, 1_000_000, "answers", "Fewer in the window say nothing."),
+        FAILED_PROBES: Threshold(3, 2, 10, "probes", "Unanswered in a row, where fewer are answered."),
         CLIENT_ERROR_PERCENT: Threshold(25, 1, 100, "%", "More 4xx answers over the window are told."),
         ESCALATE_ERROR_PERCENT: Threshold(5, 1, 100, "%", "More 5xx answers for ten minutes need a person."),
         ONSET_MINUTES: Threshold(15, 1, 60, "min", "Errors that begin later after a rollout are not its own."),

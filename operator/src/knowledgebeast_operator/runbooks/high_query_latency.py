@@ -3,8 +3,8 @@
 Signal
     More than 1 % of the answers to queries took longer than 500 ms (P99, read from the histogram's edge and summed over
     the pods), in the last two minutes as well as in the window before them, with at least 200 queries in the window.
-    Fewer queries neither open an incident nor, while some are slow, close one. A pod that is not scraped makes it
-    unknown.
+    Fewer queries neither open an incident nor, while some are slow, close one; then the synthetic queries of the
+    service pods decide: three in a row of each took longer than 500 ms. A pod that is not scraped makes it unknown.
 
 Diagnosis
     P95 of the calls to Chroma and to the embedding model, the CPU and memory of the service pods against their limits,
@@ -78,6 +78,7 @@ from knowledgebeast_operator.core.ledger import (
     Sli,
 )
 from knowledgebeast_operator.core.load import MACHINE_MEMORY, NODE_CPU, NODE_MEMORY, POD_CPU, POD_MEMORY
+from knowledgebeast_operator.core.probes import DURATION, SUCCESS, TIMESTAMP, Streak, streak
 from knowledgebeast_operator.core.regression import worsened
 from knowledgebeast_operator.core.runbook import (
     Consideration,
@@ -105,6 +106,8 @@ from knowledgebeast_operator.custom_resource import format_duration
 from knowledgebeast_operator.operands.cron_jobs import WARM, WARMED_QUERIES, warming
 from knowledgebeast_operator.runbooks import chroma_unreachable
 
+SLOW_PROBES: Final = "slowProbes"
+
 SLOW: Final = 0.5
 """Seconds: the edge of the indicator, which is the same for every object."""
 
@@ -117,10 +120,16 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
     slowest, least = limits.threshold("p99Milliseconds") / 1000, limits.threshold("minimumQueries")
     share, now = seen.whole.share_above(slowest), seen.recent.share_above(slowest)
     told = f"{share:.1%} of {seen.whole.total:.0f} queries took longer than {slowest * 1000:.0f} ms"
+    are_few = seen.whole.total < least or seen.recent.total < least * (RECENT / limits.window)
+    probed = slow_probes(facts, limits) if are_few else None
+    if isinstance(probed, Streak) and probed.is_bad:
+        return _probes_slow(facts, probed, limits)
     if share <= P99 or now <= P99:
         good_for = timedelta(0) if now > P99 else RECENT if share > P99 else limits.window
+        if isinstance(probed, Streak):
+            good_for = min(good_for, probed.good_for)
         return NotDetected("AnswersFast", f"{told} ({shown(seen.whole, 1 - P99)}).", good_for)
-    if seen.whole.total < least or seen.recent.total < least * (RECENT / limits.window):
+    if are_few:
         return NotDetected("FewQueries", f"{told}: too few queries to tell ({least:.0f}).", timedelta(0))
     slow_pods = seen.slow_pods(slowest)
     who = f"Only {', '.join(slow_pods)} of {len(seen.by_pod)} pods." if slow_pods else "All pods that are asked."
@@ -130,6 +139,21 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
         limits.hold if _was_slow(seen.earlier, slowest, limits) else timedelta(0),
         (_evidence(seen, slowest, facts),),
     )
+
+
+def slow_probes(facts: Facts, limits: Limits) -> Streak | Unknown:
+    """The synthetic queries against the same limit as users' own."""
+    slowest = limits.threshold("p99Milliseconds") / 1000
+    return streak(facts, limits.threshold(SLOW_PROBES), lambda probe: probe.seconds > slowest)
+
+
+def _probes_slow(facts: Facts, probed: Streak, limits: Limits) -> Detected:
+    count, slowest = limits.threshold(SLOW_PROBES), limits.threshold("p99Milliseconds")
+    message = f"{count:.0f} probes in a row took longer than {slowest:.0f} ms (the last: {probed.shown}); few queries."
+    evidence = Evidence(
+        signal=DURATION, value=probed.shown, threshold=f"at most {slowest:.0f} ms, {count:.0f} in a row", at=facts.now
+    )
+    return Detected("ProbesSlow", message, probed.held, (evidence,), is_event=True)
 
 
 def consider_warming(facts: Facts, detected: Detected, journal: Journal, limits: Limits) -> Consideration:
@@ -172,10 +196,20 @@ def verify(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
         listed = ", ".join(f"{after.name} {before.value:.3g} → {after.value:.3g}" for before, after in worse)
         return Verdict(Effect.WORSE if is_over else Effect.PENDING, f"Worse than before: {listed}. {told}.")
     if seen.recent.total < limits.threshold("minimumQueries") * (RECENT / limits.window):
-        return Verdict(Effect.UNKNOWN, f"{told}: too few queries to tell.")
+        return _verify_by_probes(facts, limits, told, is_over=is_over)
     if share > P99:
         return Verdict(Effect.NO_CHANGE if is_over else Effect.PENDING, f"{told}.")
     return Verdict(Effect.BETTER, f"{told}; {shown(seen.recent, 1 - P99)}.")
+
+
+def _verify_by_probes(facts: Facts, limits: Limits, told: str, *, is_over: bool) -> Verdict:
+    probed = slow_probes(facts, limits)
+    if isinstance(probed, Unknown):
+        return Verdict(Effect.UNKNOWN, f"{told}: too few queries to tell.")
+    message = f"{told}: too few queries to tell. The last probes: {probed.shown}."
+    if probed.is_good:
+        return Verdict(Effect.BETTER, message)
+    return Verdict(Effect.NO_CHANGE if is_over else Effect.PENDING, message)
 
 
 def indicators(facts: Facts) -> tuple[Sli, ...]:
@@ -249,12 +283,16 @@ RUNBOOK: Final = Runbook(
         AVAILABLE,
         "kb_component_up",
         PULSE,
+        DURATION,
+        SUCCESS,
+        TIMESTAMP,
         "http_requests_total",
     ),
     explained_by=("ChromaUnreachable", "EmbeddingModelFailure"),
     thresholds={
         "p99Milliseconds": Threshold(500, 5, 5000, "ms", "P99 of answers above which queries are slow"),
         "minimumQueries": Threshold(200, 20, 1_000_000, "queries", "in the window; fewer say nothing about P99"),
+        SLOW_PROBES: Threshold(3, 2, 10, "probes", "in a row above p99Milliseconds, where there are fewer queries"),
         "hitRatioPercent": Threshold(
             50, 0, 100, "%", "of queries found in the cache, below which it is the cause (1A)"
         ),

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from knowledgebeast_operator.core import latency_options, latency_views, load
+from knowledgebeast_operator.core import latency_options, latency_views, load, probes
 from knowledgebeast_operator.core.answers import ANSWER_HISTORY, ANSWERS, SERVER_ERROR_HISTORY
 from knowledgebeast_operator.core.components import COMPONENTS, DATABASE_TROUBLE
 from knowledgebeast_operator.core.revisions import BUILD, HISTORY_STEP
@@ -22,7 +22,7 @@ from knowledgebeast_operator.signals.cache_questions import QUESTIONS
 HISTORIES: Final = tuple(timedelta(minutes=minutes) for minutes in (2, 5, 10, 30, 60))
 """The ranges that are asked for: few, so that objects with similar windows share their queries."""
 
-NOT_TRAFFIC: Final = "/livez|/readyz|/health|/metrics"
+NOT_TRAFFIC: Final = "/livez|/readyz|/health|/metrics|/probe"
 """What the cluster asks by itself; it would make an idle service look busy and an error ratio small."""
 
 
@@ -268,6 +268,14 @@ QUERIES: Final = (
         f"max by (node) ({load.MACHINE_MEMORY})",
         HIGH_QUERY_LATENCY,
         Scope.NODES,
+    ),
+    *(
+        Query(name, metric, f"{metric}[{{range}}]", (*API_ERROR_RATE_SPIKE, *HIGH_QUERY_LATENCY))
+        for name, metric in (
+            (probes.PROBE_SUCCESS, probes.SUCCESS),
+            (probes.PROBE_DURATION, probes.DURATION),
+            (probes.PROBE_TIMESTAMP, probes.TIMESTAMP),
+        )
     ),
     Query(latency_options.VECTORS, "kb_collection_vectors", "kb_collection_vectors", HIGH_QUERY_LATENCY),
 )

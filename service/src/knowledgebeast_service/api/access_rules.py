@@ -35,6 +35,7 @@ RULES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "/readyz": {"GET": OPEN},
     "/health": {"GET": OPEN},
     "/metrics": {"GET": OPEN},
+    "/probe": {"GET": OPEN},
     "/docs": {"GET": OPEN, "HEAD": OPEN},
     "/docs/static/{name}": {"GET": OPEN},
     "/openapi.json": {"GET": OPEN, "HEAD": OPEN},

@@ -34,7 +34,7 @@ REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 LIMITED = "/api/"
 UPLOAD_PATH = re.compile(r"^/api/v1/projects/[^/]+/files$")  # counts its bytes itself, by MAX_DOCUMENT_SIZE_MB
 UNMATCHED = "unmatched"  # one label for every path that is no route: scanners must not make series
-QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics", "/probe"})
 KNOWN_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 
 

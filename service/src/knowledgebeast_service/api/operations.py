@@ -1,5 +1,6 @@
-"""/health, /livez, /readyz, /metrics and /api/v1/stats."""
+"""/health, /livez, /readyz, /probe, /metrics and /api/v1/stats."""
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -13,9 +14,11 @@ from knowledgebeast_service.api.routes import Parts
 from knowledgebeast_service.api.status import component_states, overall
 from knowledgebeast_service.api.visibility import Caller, list_visible, visible_queue_length
 from knowledgebeast_service.components import Components
-from knowledgebeast_service.errors import DatabaseError, DatabaseReplacedError
+from knowledgebeast_service.errors import DatabaseError, DatabaseReplacedError, KnowledgeBeastError
 from knowledgebeast_service.search.cache import CacheStats
 from knowledgebeast_service.storage import queries
+
+log = logging.getLogger(__name__)
 
 router = APIRouter()
 
@@ -54,6 +57,19 @@ async def readyz(parts: Parts) -> Response:
     process on this volume has it: a rollout that would lose it stops at its first pod.
     """
     return _probe(await _not_ready_because(parts))
+
+
+@router.get("/probe", response_model=ProbeOut, responses=FAILED_PROBE)
+async def probe(parts: Parts) -> Response:
+    """Searches one of the projects as a user would, from no cache, and says only whether that worked. Asked more than
+    once a second it tells the last result again.
+    """
+    try:
+        await parts.probe.run()
+    except KnowledgeBeastError as error:
+        log.warning("a synthetic query failed: %s", error)
+        return _probe("a search fails")
+    return _probe(None)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

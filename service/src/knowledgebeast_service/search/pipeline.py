@@ -71,6 +71,7 @@ class _Search:
     view: ProjectView
     terms: Sequence[str]
     only: Sequence[int] | None
+    is_probe: bool = False  # neither taken from a cache nor kept in one
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,18 @@ class SearchPipeline:
         if cached is not None:
             return self._as_cached(cached, request, view)
         return await self._flights.run(key, lambda: self._search_and_keep(key, request, view))
+
+    async def answer_uncached(self, request: SearchRequest) -> Answer:
+        """Answer a query without a filter as if nobody had ever asked it, and forget it again.
+
+        Raises:
+            NotFoundError: no such project.
+            DatabaseError: the database refused.
+        """
+        view = await self._view(request)
+        search = _Search(request, view, analyse(request.query), None, is_probe=True)
+        ranked, degraded_reason = await self._ranked(search)
+        return await self._page(search, ranked, degraded_reason)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -216,7 +229,10 @@ class SearchPipeline:
         if manifest is None or reason is not None:
             return _NoVector(reason)
         try:
-            vector = await self._embed(search.request.normalised_query, manifest.model_hash)
+            text = search.request.normalised_query
+            vector = await (
+                self._model.embed_query(text) if search.is_probe else self._embed(text, manifest.model_hash)
+            )
         except ModelUnavailableError as error:
             return _NoVector(str(error))
         return _QueryVector(vector, manifest.model_hash)

@@ -135,6 +135,13 @@ TABLE: tuple[Metric, ...] = (
     Metric("kb_chroma_breaker_state", "gauge", "Circuit breaker of Chroma: 0 closed, 1 half-open, 2 open."),
     Metric("kb_canary_success_ratio", "gauge", "Canaries that found themselves, worst collection of the last round."),
     Metric("kb_canary_timestamp_seconds", "gauge", "Unix time at which the last round of canaries ended."),
+    Metric("kb_probe_success", "gauge", "1 = the last synthetic query to the service's address was answered, else 0."),
+    Metric("kb_probe_duration_seconds", "gauge", "How long it took, connection and all, or until it failed."),
+    Metric(
+        "kb_probe_timestamp_seconds",
+        "gauge",
+        "Unix time at which it ended; 0 until one has been answered, and where none is sent.",
+    ),
     Metric("kb_ingest_queue_documents", "gauge", "Documents accepted but not yet searchable by vector."),
     Metric("kb_dead_letters", "gauge", "Chunks given up after INGEST_MAX_TRIES failures of their own, all projects."),
     Metric(
