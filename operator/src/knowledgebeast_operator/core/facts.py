@@ -7,7 +7,7 @@ broken: no runbook may act on it (runbook map, "A condition is believed only whe
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from knowledgebeast_operator.core.actions import Target
 from knowledgebeast_operator.core.fact import Fact, Known, Unknown
@@ -34,9 +34,10 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One scraped value with the time of its scrape, not of the query."""
+class Sample(NamedTuple):
+    """One scraped value with the time of its scrape, not of the query. There are thousands in a look: a named tuple is
+    made in a third of the time that a frozen dataclass takes.
+    """
 
     at: datetime
     value: float

@@ -1,9 +1,11 @@
 """From a Prometheus answer to typed series. Pure; values that are NaN or old are passed on, the core judges them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
+from math import isnan
 from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -76,19 +78,21 @@ class Answer:
         as one zigzag, so such a pod is Unknown as a whole.
         """
         wanted = set(pods)
-        found: dict[str, dict[datetime, float]] = defaultdict(dict)
+        streams: dict[str, list[Stream]] = defaultdict(list)
         for stream in self._of(label, wanted, namespace):
-            pod = stream.metric[label]
-            for sample in _samples(stream):
-                known = found[pod].setdefault(sample.at, sample.value)
-                if known != sample.value and not (known != known and sample.value != sample.value):
-                    return Unknown(
-                        signal,
-                        "DuplicateSeries",
-                        f"{signal} has two different values for {label} {pod} at the same time; Prometheus scrapes it "
-                        f"twice. Query: {self.promql}",
-                    )
-        series = {pod: _series(samples) for pod, samples in found.items() if samples}
+            streams[stream.metric[label]].append(stream)
+        series: dict[str, Series] = {}
+        for pod, several in streams.items():
+            samples = tuple(_samples(several[0])) if len(several) == 1 else _merged(several)
+            if samples is None:
+                return Unknown(
+                    signal,
+                    "DuplicateSeries",
+                    f"{signal} has two different values for {label} {pod} at the same time; Prometheus scrapes it "
+                    f"twice. Query: {self.promql}",
+                )
+            if samples:
+                series[pod] = samples
         return Known(series, at) if series else self.no_series(signal, namespace, len(wanted))
 
     def rows(self, label: str, values: Iterable[str], namespace: str | None) -> tuple[Row, ...]:
@@ -126,5 +130,11 @@ def _samples(stream: Stream) -> Iterable[Sample]:
         yield Sample(datetime.fromtimestamp(timestamp, UTC), float(value))
 
 
-def _series(samples: Mapping[datetime, float]) -> Series:
-    return tuple(Sample(at, samples[at]) for at in sorted(samples))
+def _merged(streams: Iterable[Stream]) -> Series | None:
+    """The samples of several streams by their time; None where two of the same moment differ."""
+    values: dict[datetime, float] = {}
+    for sample in chain.from_iterable(map(_samples, streams)):
+        known = values.setdefault(sample.at, sample.value)
+        if known != sample.value and not (isnan(known) and isnan(sample.value)):
+            return None
+    return tuple(Sample(at, values[at]) for at in sorted(values))
