@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.faults.release import SOON, Release
 from harness.figures import Figures
 from harness.kinds import Incident, KnowledgeBeast
 from harness.library import Library, MakeLibrary
@@ -13,38 +14,6 @@ from harness.load.records import summarize
 from harness.wait import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
-
-LIMITS = {
-    "name": "APIErrorRateSpike",
-    "window": "30s",
-    "for": "6s",
-    "settle": "5s",
-    "cooldown": "10s",
-    "healthyPeriod": "10s",
-    "verifyTimeout": "4m",
-    "thresholds": {"onsetMinutes": 1},
-}
-
-FOLDER = "/data/release"
-FLAG = f"{FOLDER}/fails"
-
-_INSTALL = f"""
-import pathlib
-folder = pathlib.Path("{FOLDER}")
-folder.mkdir(exist_ok=True)
-(folder / "sitecustomize.py").write_text('''
-import os, sys
-if "serve" in sys.orig_argv:
-    from knowledgebeast_service.api import query_routes
-    answer = query_routes._answer
-    async def fails(*arguments):
-        if os.path.exists("{FLAG}"):
-            raise RuntimeError("a bad release")
-        return await answer(*arguments)
-    query_routes._answer = fails
-''')
-"""
-"""What Python imports first where PYTHONPATH names the folder: the code of a release, with a switch."""
 
 
 @dataclass(frozen=True)
@@ -60,53 +29,28 @@ class Scenario:
 @pytest.fixture(scope="module")
 def scenario(make_library: MakeLibrary, rate: float, folder: Path, figures: Figures) -> Generator[Scenario]:
     with (
-        make_library("release", {"remediation": {"runbooks": [LIMITS]}}) as library,
+        make_library("release", {"remediation": {"runbooks": [SOON]}}) as library,
         library.load(folder, rate=rate) as load,
     ):
-        healthy = wait_for("a healthy revision", lambda: remembered(library), timeout=180, explain=library.explain)
-        in_a_pod(library, _INSTALL)
-        own = in_a_pod(library, "import os; print(os.environ.get('PYTHONPATH', ''))").strip()
-        path = ":".join(filter(None, (FOLDER, own)))
-        switch(library, fails=True)
-        release(library, PYTHONPATH=path)
+        releases = Release(library)
+        remembered = releases.wait_until_remembered()
+        healthy = library.get()
+        releases.install()
+        releases.switch(fails=True)
+        releases.roll_out(1)
         taken_back = wait_for("the rollback", lambda: succeeded(library), timeout=400, explain=library.explain)
         after = library.get()
-        switch(library, fails=False)
-        release(library, PYTHONPATH=path, MENDED="1")
-        mended = wait_for(
-            "the mended release", lambda: remembered(library, unlike=healthy), timeout=400, explain=library.explain
-        )
-        switch(library, fails=True)
+        releases.switch(fails=False)
+        releases.roll_out(2)
+        releases.wait_until_remembered(unlike=remembered, timeout=400)
+        mended = library.get()
+        releases.switch(fails=True)
         unexplained = wait_for("a human to be called", lambda: escalated(library), timeout=200, explain=library.explain)
-        switch(library, fails=False)
+        releases.switch(fails=False)
         wait_for("the incident to close", lambda: library.incidents()[-1].is_resolved, timeout=200,
                  explain=library.explain)  # fmt: skip
         figures(f"Bad release: {summarize(load.stop()).sentence()}")
         yield Scenario(library, healthy, taken_back, after, mended, unexplained)
-
-
-def in_a_pod(library: Library, code: str) -> str:
-    """What the code prints."""
-    pod = next(pod for pod in library.service_pods() if pod.is_ready)
-    return library.cluster.kubectl.python(pod.name, library.namespace, code, container="service")
-
-
-def switch(library: Library, *, fails: bool) -> None:
-    change = "touch()" if fails else "unlink(missing_ok=True)"
-    in_a_pod(library, f"import pathlib; pathlib.Path({FLAG!r}).{change}")
-
-
-def release(library: Library, **variables: str) -> None:
-    """As its owner would: the pods of the service are replaced."""
-    env = [{"name": name, "value": value} for name, value in variables.items()]
-    library.patch({"spec": {"service": {"podTemplate": {"env": env}}}})
-
-
-def remembered(library: Library, *, unlike: KnowledgeBeast | None = None) -> KnowledgeBeast | None:
-    found = library.get()
-    revision = found.status.last_healthy_revision
-    before = unlike.status.last_healthy_revision if unlike is not None else None
-    return found if revision is not None and revision != before else None
 
 
 def spikes(library: Library) -> list[Incident]:
