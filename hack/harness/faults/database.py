@@ -119,7 +119,7 @@ for _ in range(int(sys.argv[1])):
 connection.execute("DROP TABLE imported")
 """
 
-BRISK: Final[Mapping[str, object]] = {
+BRISK: Final[Mapping[str, list[Mapping[str, str]]]] = {
     "runbooks": [
         {
             "name": "DatabaseCorruption",
