@@ -2,9 +2,39 @@
 
 import contextlib
 from collections.abc import Generator
+from typing import Final
 
+from harness.corpus import Document, load_corpus
 from harness.faults.chroma import CONTAINER
 from harness.library import Library
+
+AT_ONCE: Final = 100
+
+DIVIDED_FROM: Final = 1000
+"""Vectors in a collection, with the settings below: no fewer can be asked for."""
+
+SLOW_AND_LARGE: Final = {
+    "runbooks": [
+        {
+            "name": "HighQueryLatency",
+            "window": "150s",
+            "for": "30s",
+            "settle": "5s",
+            "cooldown": "10s",
+            "healthyPeriod": "10s",
+            "verifyTimeout": "130s",
+            "thresholds": {
+                "minimumQueries": 200,
+                "escalateP99Milliseconds": 5000,
+                "diversityPercent": 60,
+                "partitionVectors": DIVIDED_FROM,
+                # Of a node that carries other tests as well.
+                "nodePercent": 100,
+            },
+        }
+    ]
+}
+"""`spec.remediation` with which a restart that did not help is given up, and a collection of a thousand is large."""
 
 _ASK = """
 import json, urllib.request
@@ -35,6 +65,17 @@ for collection in ask():
 def vectors_lost(library: Library) -> Generator[str]:
     """Every other vector of every collection is gone. Gives what was deleted; only a rebuild brings it back."""
     yield _in_chroma(library, _DELETE_VECTORS)
+
+
+def grow(library: Library, documents: int = DIVIDED_FROM * 11 // 10) -> None:
+    """So many short documents more, each with a vector of its own."""
+    known = load_corpus().documents
+    notes = [
+        Document(id=f"note-{number}", title=f"Note {number}", text=f"{number}: {known[number % len(known)].title}")
+        for number in range(documents)
+    ]
+    for start in range(0, documents, AT_ONCE):
+        library.client.ingest(notes[start : start + AT_ONCE])
 
 
 def collection_names(library: Library) -> list[str]:
