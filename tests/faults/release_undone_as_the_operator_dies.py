@@ -1,6 +1,6 @@
-"""The operator is killed between writing down that it undoes an action and undoing it. Another one undoes it, once.
+"""4A: the operator is killed after it wrote down that it undoes a rollback, before it undid it. Another one does, once.
 
-The action is a rollback (4A) that does not help, because the revision before fails as well: the end has to be that of
+The rollback does not help, because the revision before fails as well: the end has to be that of
 `release_bad_as_the_one_before`.
 """
 

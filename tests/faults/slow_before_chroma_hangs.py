@@ -1,4 +1,4 @@
-"""Cause before symptom: Chroma gets slow, then hangs. Slow queries are an incident of their own, explained by Chroma's.
+"""2A, cause before symptom: Chroma gets slow, then hangs. Slow queries have an incident that Chroma's explains.
 
 Its own remedies (more pods, a larger cache, another restart of Chroma) would come on top of the restart (2A) that cures
 both.

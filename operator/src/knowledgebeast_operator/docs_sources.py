@@ -86,7 +86,7 @@ def scenarios(loaded: Iterable[Runbook], root: Path = ROOT) -> Mapping[str, tupl
     known = {option.code for runbook in loaded for option in runbook.options}
     found: dict[str, list[Path]] = {code: [] for code in known}
     for file in sorted((root / SCENARIOS).glob("*.py")):
-        if file.stem == WITHOUT_FAULT:
+        if file.stem.startswith(WITHOUT_FAULT):
             continue
         head = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         codes = [code for code in _CODE.findall(head) if code in known]
