@@ -32,14 +32,16 @@ CALM: Final = [
     {"name": "APIErrorRateSpike", "thresholds": {"minimumRequests": 1_000_000}},
     {"name": "CacheHitRatioDrop", "thresholds": {"minimumQueries": 1_000_000}},
 ]
-"""Runbooks that judge traffic: a scenario about something else has slow, failed and ever new queries of its own."""
+"""Runbooks that judge traffic: a scenario about something else has slow, failed and ever new queries of its own. What
+they would believe instead, probes, is off in BY_DEFAULT.
+"""
 
 SMALL: Final = {"requests": {"cpu": "50m", "memory": "256Mi"}}
 """Several scenarios find room on the node of a small cluster, and a rollout room for one pod more."""
 
 BY_DEFAULT: Final = {
     "deletionPolicy": "Delete",
-    "service": {"resources": SMALL},
+    "service": {"resources": SMALL, "config": {"probeIntervalSeconds": 0}},
     "chroma": {"resources": SMALL},
     "remediation": {"runbooks": CALM},
     "cache": {"warmingSchedule": NEVER},
