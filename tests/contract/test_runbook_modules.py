@@ -14,6 +14,7 @@ from knowledgebeast_operator.core.overview import Operands, Overview
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.regression import SCALES
 from knowledgebeast_operator.core.runbook import Runbook
+from knowledgebeast_operator.docs_sources import module_name
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "operator/src/knowledgebeast_operator"
@@ -34,17 +35,17 @@ each_runbook = pytest.mark.parametrize("runbook", LOADED, ids=lambda runbook: ru
 
 def test_every_module_of_the_folder_is_a_runbook() -> None:
     modules = {path.stem for path in (PACKAGE / "runbooks").glob("*.py")} - {"__init__"}
-    assert {docs.module_name(runbook) for runbook in LOADED} == modules
+    assert {module_name(runbook) for runbook in LOADED} == modules
 
 
 @each_runbook
 def test_it_has_a_table_test(runbook: Runbook) -> None:
-    assert (ROOT / "tests/unit/runbooks" / f"test_{docs.module_name(runbook)}.py").is_file()
+    assert (ROOT / "tests/unit/runbooks" / f"test_{module_name(runbook)}.py").is_file()
 
 
 @each_runbook
 def test_its_docstring_has_the_headings_of_the_runbook(runbook: Runbook) -> None:
-    text = (PACKAGE / "runbooks" / f"{docs.module_name(runbook)}.py").read_text()
+    text = (PACKAGE / "runbooks" / f"{module_name(runbook)}.py").read_text()
     assert re.findall(r"^([A-Z][a-z]+)$", text.split('"""')[1], flags=re.MULTILINE) == HEADINGS
 
 
@@ -66,7 +67,7 @@ def test_its_alert_bears_its_name(runbook: Runbook) -> None:
 
 @each_runbook
 def test_it_says_which_signals_it_reads(runbook: Runbook) -> None:
-    text = (PACKAGE / "runbooks" / f"{docs.module_name(runbook)}.py").read_text()
+    text = (PACKAGE / "runbooks" / f"{module_name(runbook)}.py").read_text()
     assert runbook.signals
     assert len(set(runbook.signals)) == len(runbook.signals)
     for literal in re.findall(r'"(kb_[a-z_]+)"', text):
@@ -91,7 +92,7 @@ def test_its_options_are_named_after_it_and_once(runbook: Runbook) -> None:
 
 @each_runbook
 def test_its_indicators_can_be_compared(runbook: Runbook) -> None:
-    text = (PACKAGE / "runbooks" / f"{docs.module_name(runbook)}.py").read_text()
+    text = (PACKAGE / "runbooks" / f"{module_name(runbook)}.py").read_text()
     assert set(re.findall(r'Sli\(name="([a-z_]+)"', text)) <= set(SCALES)
 
 
