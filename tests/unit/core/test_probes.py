@@ -70,6 +70,10 @@ UNKNOWN = {
         facts(series_by_name={**probed(), PROBE_TIMESTAMP: per_pod(series(0.0))}),
         "NoneAnswered",
     ),
+    "no_time": (
+        facts(series_by_name={**probed(), PROBE_TIMESTAMP: per_pod(series(1e18))}),
+        "NoneAnswered",
+    ),
     "stopped": (
         facts(series_by_name={**probed(), PROBE_TIMESTAMP: per_pod(series(NOW.timestamp() - 41))}),
         "ProbesStopped",

@@ -144,7 +144,7 @@ def test_where_nothing_is_the_right_thing_nobody_is_called() -> None:
         option("Enlarge", NotApplicable("NoRoom", "No room.")), option("Leave", NothingToDo("Diverse", "So."))
     )
     found = decide(situation(DOWN, incident=incident(), runbook=one))
-    assert found == Blocked("Diverse", "So.")
+    assert found == Blocked("Diverse", "So.", is_right=True)
 
 
 def test_a_rolling_restart_counts_as_a_restart_of_its_workload() -> None:

@@ -24,6 +24,9 @@ PROBE_TIMESTAMP: Final = "probe_timestamp"
 MISSED: Final = 3
 """A prober whose last probe ended longer ago than so many intervals, and LONGEST, has stopped."""
 
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
+"""A probe that ended later than so far in the future is no time at all."""
+
 LONGEST: Final = timedelta(seconds=10)
 """More than a probe takes until it is given up."""
 
@@ -109,10 +112,11 @@ def _of_pod(facts: Facts, pod: Pod, interval: timedelta) -> tuple[Probe, ...] | 
     took = {sample.at: sample.value for sample in durations.value}
     good = {sample.at: sample.value for sample in answered.value}
     # The three come from the same scrape; a probe that two scrapes show is one.
+    latest = (facts.now + CLOCKS_DIFFER).timestamp()
     by_end = {
         sample.value: Probe(datetime.fromtimestamp(sample.value, UTC), took[sample.at], good[sample.at] > 0)
         for sample in ends.value
-        if sample.value > 0 and sample.at in took and sample.at in good
+        if 0 < sample.value <= latest and sample.at in took and sample.at in good
     }
     if not by_end:
         return Unknown(SUCCESS, NONE_ANSWERED, f"No probe of pod {pod.name} has been answered yet.")
