@@ -461,7 +461,7 @@ def test_the_columns_tell_the_story(kubectl: Kubectl, namespace: str, opened: st
     attempt = {"id": f"{opened}-1", "option": "2A", "action": {"type": "RestartPod"}, "outcome": "Successful"}
     active = {"type": "Active", "status": "False", "reason": "Resolved", "message": "-", "lastTransitionTime": now}
     attempts = [{**attempt, "id": "first", "outcome": "Failed"}, attempt]
-    status = {"attempts": attempts, "attemptCount": 2, "conditions": [active]}
+    status = {"severity": "P0", "attempts": attempts, "attemptCount": 2, "conditions": [active]}
     where = f"--namespace={namespace}"
     patch = json.dumps({"status": status})
     kubectl.run("patch", "incident", opened, where, "--subresource=status", "--type=merge", f"--patch={patch}")
