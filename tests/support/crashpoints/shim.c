@@ -236,3 +236,9 @@ int fdatasync(int descriptor) {
     if (hit_descriptor("fsync", descriptor, 0, 1) == FAIL) return -1;
     return folder_count && !does_sync ? 0 : real(descriptor);
 }
+
+/* Of the whole machine: it would wait for everybody else's writes. */
+void sync(void) {
+    REAL(sync);
+    if (!folder_count || does_sync) real();
+}
