@@ -23,7 +23,7 @@ import pytest
 from knowledgebeast_service.embedding.build.folder import MODEL_HASH
 from knowledgebeast_service.storage.database import Database
 from slow_proxy import Proxy, Trouble
-from vector_seed import random_vectors, seed_project
+from vector_seed import seed_project, vectors_among
 
 if TYPE_CHECKING:
     from conftest import Chroma, Service
@@ -34,6 +34,7 @@ DOCUMENTS = {
     "tea": "Green tea contains less caffeine than coffee.",
     "moon": "The Moon's gravity causes the tides of the sea.",
 }
+BREAD = {"bread": "Sourdough needs a starter of wild yeast."}
 QUESTION = "which French city is the seat of government"
 COMMAND = str(Path(sys.executable).parent / "knowledgebeast")
 
@@ -45,10 +46,11 @@ def proxy(chroma: Chroma) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def service(make_service: Callable[..., Service], proxy: Proxy, module_path: Path) -> Service:
+def service(make_service: Callable[..., Service], proxy: Proxy, model_dir: Path, module_path: Path) -> Service:
+    vectors = vectors_among([*DOCUMENTS.values(), *BREAD.values()], model_dir, SEEDED)
     database = Database(module_path / "data" / "knowledgebeast.db")
     database.open()
-    seed_project(database, "demo", MODEL_HASH, random_vectors(SEEDED))
+    seed_project(database, "demo", MODEL_HASH, vectors)
     database.close()
     started = make_service(CHROMA_URL=proxy.url)
     started.start()
@@ -196,7 +198,7 @@ def test_parts_are_filled_asked_watched_and_taken_back(
     assert len(measured["serving"]) == 3
     until(lambda: is_whole(service), "the parts pass their canaries")
     assert service.found("demo", QUESTION, mode="vector", top_k=10)[:3] == before[:3]
-    service.ingest("demo", {"bread": "Sourdough needs a starter of wild yeast."})
+    service.ingest("demo", BREAD)
     assert service.found("demo", "baking with natural leaven", mode="vector")[0] == "bread"
     empty(chroma, measured["serving"][1])
     until(lambda: service.health("chromadb") == "down", "the canaries of one part fail", 20)

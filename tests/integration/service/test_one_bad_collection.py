@@ -19,14 +19,17 @@ import pytest
 
 from knowledgebeast_service.embedding.build.folder import MODEL_HASH
 from knowledgebeast_service.storage.database import Database
-from vector_seed import random_vectors, seed_project
+from vector_seed import seed_project, vectors_among
 
 if TYPE_CHECKING:
     from conftest import Chroma, Process, Service
 
 SEEDED = 1200  # above 1,000 Chroma writes its index to disk
 DOCUMENTS = {"paris": "Paris is the capital of France.", "tea": "Green tea contains less caffeine than coffee."}
+BREAD = {"bread": "Sourdough needs a starter of wild yeast."}
 QUESTION = "which French city is the seat of government"
+LEAVEN = "baking with natural leaven"
+WELL = ("paris", None)
 COMMAND = str(Path(sys.executable).parent / "knowledgebeast")
 
 
@@ -62,17 +65,22 @@ def chroma(module_path: Path, processes: list[Process], chroma: Chroma) -> Itera
 
 @pytest.fixture
 def service(
-    make_service: Callable[..., Service], chroma: Chroma, module_path: Path, until: Callable[..., None]
+    make_service: Callable[..., Service],
+    chroma: Chroma,
+    model_dir: Path,
+    module_path: Path,
+    until: Callable[..., None],
 ) -> Service:
+    vectors = vectors_among([*DOCUMENTS.values(), *BREAD.values()], model_dir, SEEDED)
     database = Database(module_path / "data" / "knowledgebeast.db")
     database.open()
     for name in ("bad", "good"):
-        seed_project(database, name, MODEL_HASH, random_vectors(SEEDED))
+        seed_project(database, name, MODEL_HASH, vectors)
     database.close()
     started = make_service(CHROMA_URL=chroma.url)
     started.start()
     for name in ("bad", "good"):
-        assert started.ingest(name, DOCUMENTS)["status"] == "indexed"
+        started.ingest(name, DOCUMENTS)
     until(lambda: started.metric("kb_ingest_queue_documents") == 0, "all is published")
     return started
 
@@ -93,15 +101,17 @@ def damage(chroma: Chroma, collection_of: str, database: Path) -> None:
     path.write_bytes(os.urandom(path.stat().st_size))
 
 
-def is_found_by_meaning(service: Service, project: str) -> bool:
+def found_by_meaning(service: Service, project: str) -> tuple[str | None, str | None]:
+    """The best answer, and why the answer is degraded."""
     answer = service.query(project, QUESTION, mode="vector", top_k=3)
-    return not answer["degraded_mode"] and answer["results"][0]["document_id"] == "paris"
+    best = answer["results"][0]["document_id"] if answer["results"] else None
+    return best, answer["degraded_reason"]
 
 
 def test_a_damaged_index_degrades_its_project_alone_until_it_is_rebuilt(
     service: Service, chroma: Chroma, module_path: Path, until: Callable[..., None]
 ) -> None:
-    assert is_found_by_meaning(service, "bad")
+    assert found_by_meaning(service, "bad") == WELL
     chroma.kill()
     damage(chroma, "bad", module_path / "data" / "knowledgebeast.db")
     chroma.launch()  # a canary may kill it before it has answered anybody
@@ -112,7 +122,7 @@ def test_a_damaged_index_degrades_its_project_alone_until_it_is_rebuilt(
         assert answer["degraded_mode"]
         assert "project 'bad'" in answer["degraded_reason"]
         assert answer["results"][0]["document_id"] == "paris", "keyword search goes on"
-        until(lambda: is_found_by_meaning(service, "good"), "the other project has its vectors")
+        until(lambda: found_by_meaning(service, "good") == WELL, "the other project has its vectors")
         assert service.metric('kb_collection_up{project="good"}') == 1
         assert service.metric('kb_collection_damaged{project="bad"}') == 1
         assert service.metric('kb_collection_damaged{project="good"}') == 0
@@ -121,11 +131,11 @@ def test_a_damaged_index_degrades_its_project_alone_until_it_is_rebuilt(
         assert health["status"] == "degraded"
         assert "1 of the projects" in health["components"]["chromadb"]["reason"]
 
-        bread = {"bread": "Sourdough needs a starter of wild yeast."}
-        queued = service.ingest("bad", bread)
+        queued = service.ingest("bad", BREAD)
         assert (queued["status"], queued["reason"]) == ("queued", "collection_failing")
-        assert service.ingest("good", bread)["status"] == "indexed"
         assert service.found("bad", "sourdough", mode="keyword") == ["bread"]
+        service.ingest("good", BREAD)  # a canary in the damaged one may kill the server meanwhile
+        until(lambda: service.found("good", LEAVEN, mode="vector")[:1] == ["bread"], "the other project is written to")
 
         task = ["maintain", "rebuild-collection", "--project", "bad", "--attempt-id", "2d"]
         environment = {"DATA_DIR": service.environment["DATA_DIR"], "CHROMA_URL": chroma.url}
@@ -136,8 +146,8 @@ def test_a_damaged_index_degrades_its_project_alone_until_it_is_rebuilt(
         until(lambda: service.get("/health").json()["status"] == "ok", "well again, without a restart")
         assert service.metric('kb_collection_damaged{project="bad"}') == 0
         until(lambda: service.metric("kb_ingest_queue_documents") == 0, "what has waited is written")
-        assert is_found_by_meaning(service, "bad")
-        assert service.found("bad", "baking with natural leaven", mode="vector")[0] == "bread"
+        assert found_by_meaning(service, "bad") == WELL
+        assert service.found("bad", LEAVEN, mode="vector")[0] == "bread"
         deaths, rounds = kubelet.deaths, set[float]()
 
         def has_seen_rounds() -> bool:
