@@ -1,6 +1,7 @@
 """The last results of the fault scenarios as they are kept (docs/fault-scenarios.json) and shown (README.md). Pure."""
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ class Totals:
         undone: actions that were taken back.
         escalated: scenarios in which a human was called.
         mitigated: median seconds from the fault until it was mitigated, and of how many scenarios, by runbook.
+        silent: scenarios after whose end the alerts were watched, and for how many seconds at least; 0 for none.
+        heard: alerts that fired then, and after how many.
     """
 
     scenarios: int
@@ -43,6 +46,8 @@ class Totals:
     undone: int
     escalated: int
     mitigated: Mapping[str, tuple[float, int]]
+    silent: tuple[int, float]
+    heard: Mapping[str, int]
 
     @property
     def success_percent(self) -> float:
@@ -56,6 +61,7 @@ def totals(rows: Sequence[Row]) -> Totals:
     for row in rows:
         if row["mitigated"] is not None:
             times.setdefault(str(row["runbook"]), []).append(cast("float", row["mitigated"]))
+    watched = [row for row in rows if row.get("alerts") is not None and row["silence"]]
     return Totals(
         scenarios=len(rows),
         right=sum(bool(row["success"]) for row in rows),
@@ -65,6 +71,8 @@ def totals(rows: Sequence[Row]) -> Totals:
         undone=sum(cast("int", row["undone"]) for row in rows),
         escalated=sum(bool(row["escalated"]) for row in rows),
         mitigated={name: (statistics.median(found), len(found)) for name, found in sorted(times.items())},
+        silent=(len(watched), min((cast("float", row["silence"]) for row in watched), default=0.0)),
+        heard=Counter(sorted(alert for row in watched for alert in cast("Sequence[str]", row["alerts"]))),
     )
 
 
@@ -119,11 +127,18 @@ def _line(row: Row) -> str:
 
 def _totals(found: Totals) -> Sequence[str]:
     medians = [f"{name} {median:.0f} s ({count})" for name, (median, count) in found.mitigated.items()]
+    watched, seconds = found.silent
+    heard = ", ".join(f"{name} ({count})" for name, count in found.heard.items()) or "none"
+    silence = (
+        f"After {watched} of them our own alerts were watched for {seconds:.0f} s at least. Fired meanwhile, which is "
+        f"right only where the scenario allows it, because the rule looks further back than it: {heard}."
+    )
     return [
         f"Together: {found.right} of {found.scenarios} scenarios ended as they should ({found.success_percent:.0f} %). "
         f"Wrong actions: {found.wrong_actions}. Actions in the {found.needing_nothing} scenarios that need none: "
         f"{found.actions_for_nothing}.",
         f"Undone: {found.undone}. A human was called in {found.escalated}.",
+        *([silence] if watched else []),
         "",
         "Median time to mitigate, by the incident that opens first (of how many scenarios):",
         f"{', '.join(medians)}.",

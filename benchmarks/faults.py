@@ -86,7 +86,7 @@ def show(rows: Sequence[Row]) -> None:
     """One line for each scenario."""
     table = Table(title="faults", title_justify="left")
     headings = ("scenario", "options", "detect s", "mitigate s", "close s", "queries", "failed", "degraded", "wrong",
-                "undone", "escalated", "verdict")  # fmt: skip
+                "undone", "escalated", "silent s", "verdict")  # fmt: skip
     for heading in headings:
         table.add_column(heading, justify="left" if heading in {"scenario", "options", "escalated"} else "right")
     for row in rows:
@@ -96,7 +96,7 @@ def show(rows: Sequence[Row]) -> None:
         verdict = "right" if row["success"] else "WRONG"
         table.add_row(
             str(row["scenario"]), chosen, *times, *counts, str(count_wrong(row)), str(row["undone"]),
-            str(row["escalated"]), verdict, style=None if row["success"] else "bold red",
+            str(row["escalated"]), _seconds(row.get("silence")), verdict, style=None if row["success"] else "bold red",
         )  # fmt: skip
     console = Console() if sys.stdout.isatty() else Console(width=220)
     console.print(table)

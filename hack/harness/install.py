@@ -8,6 +8,7 @@ from typing import cast
 
 import yaml
 
+from harness import rules
 from harness.cluster import ROOT, Cluster
 from harness.errors import UnsuitableClusterError
 from harness.images import Images
@@ -61,7 +62,7 @@ class Installation:
     monitoring: Monitoring = field(default_factory=Monitoring)
 
     def install(self, *, timeout: float = 180) -> None:
-        """Kinds, operator, namespaces and rights; waits until the operator leads. Repeating it changes nothing."""
+        """Kinds, operator, namespaces, rights, alerts; waits until the operator leads. Repeating it changes nothing."""
         kubectl, rights = self.cluster.kubectl, str(ROOT / "manifests" / "managed-namespace")
         for namespace in self.namespaces:
             kubectl.apply(namespace_manifest(namespace))
@@ -74,6 +75,8 @@ class Installation:
         def explain() -> str:
             return self.cluster.explain(OPERATOR_NAMESPACE)
 
+        if rules.takes_rules(self.cluster):
+            rules.put(self.cluster)
         wait_for("the operator's rollout", self._is_rolled_out, timeout=timeout, explain=explain)
         wait_for("a leading operator", self.leader, timeout=60, explain=explain)
 
@@ -104,6 +107,8 @@ class Installation:
             kubectl.delete("knowledgebeast", item.name, namespace)
         for namespace in self.namespaces:
             kubectl.delete("namespace", namespace, timeout=180)
+        if rules.takes_rules(self.cluster):
+            rules.remove(self.cluster)
         kubectl.run("delete", "--kustomize", str(self._kustomization()), "--ignore-not-found", timeout=240)
 
     def _is_rolled_out(self) -> bool:

@@ -49,6 +49,7 @@ class Scenario:
         rate: searches per second; None, the run's.
         profile: factors on the rate, each for some seconds, one after the other and again from the first.
         may_fail: searches that may fail, at most.
+        alerts: of ours that may fire after the end, because they look further back than this scenario's settings do.
         within: seconds until the end.
         watch: seconds in which nothing may happen, for QUIET and LEFT_ALONE.
         is_quick: part of `make test`.
@@ -70,6 +71,7 @@ class Scenario:
     rate: float | None = None
     profile: tuple[float, ...] = (1.0,)
     may_fail: int = 0
+    alerts: tuple[str, ...] = ()
     within: float = 240
     watch: float = 60
     is_quick: bool = False

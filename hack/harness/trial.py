@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from harness.alerts import Alerts, may_fire
 from harness.audit import AuditLog, now
 from harness.errors import NotMetError
 from harness.install import OPERATOR_NAMESPACE
@@ -27,7 +28,11 @@ BASELINE_SECONDS: Final = 10
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the table; times in seconds after the fault, None for what did not happen."""
+    """One row of the table; times in seconds after the fault, None for what did not happen.
+
+    `silence` is for how many seconds after the end nothing happened; `alerts` are ours that fired meanwhile, which only
+    those may that the scenario names; None where nobody watched them.
+    """
 
     scenario: str
     title: str
@@ -43,6 +48,8 @@ class Result:
     wrong_actions: tuple[str, ...]
     undone: int
     escalated: str
+    silence: float
+    alerts: tuple[str, ...] | None
     problems: tuple[str, ...]
 
     @property
@@ -63,9 +70,11 @@ def run(
     rate: float,
     silence: float,
     audit: AuditLog | None,
+    alerts: Alerts | None,
 ) -> Result:
     """Runs one scenario from its own object to the result; `silence` seconds nothing may happen after its end."""
     object_name = name.replace("_", "-")[:30]
+    heard = set[str]()
     with (
         make_library(object_name, scenario.spec) as library,
         library.load(
@@ -77,11 +86,11 @@ def run(
         ) as load,
     ):
         _settle(load)
-        began, problems, injected_at = now(), list[str](), time.time()
+        began, problems, injected_at, silent = now(), list[str](), time.time(), 0.0
         try:
             with scenario.fault(library):
                 _await_end(library, scenario)
-            _keep_silent(library, scenario, silence)
+            silent = keep_silent(library, scenario, silence, alerts, heard)
         except NotMetError as error:
             problems.append(str(error))
         incidents = library.incidents()
@@ -108,6 +117,8 @@ def run(
         wrong_actions=tuple(wrong_actions(scenario, attempts)),
         undone=sum(one.outcome == "Undone" for one in attempts),
         escalated=incident.status.escalation.reason if incident and incident.status.escalation else "",
+        silence=silent,
+        alerts=None if alerts is None else tuple(sorted(heard)),
         problems=tuple(problems),
     )
 
@@ -133,18 +144,30 @@ def _acted(library: Library) -> bool:
     return any(attempt.acted for one in library.incidents() for attempt in one.status.attempts)
 
 
-def _keep_silent(library: Library, scenario: Scenario, seconds: float) -> None:
-    """After a resolved incident nothing more happens: no second incident, no further attempt."""
-    if scenario.end is not End.RESOLVED:
-        return
-    before = [(one.name, len(one.status.attempts)) for one in library.incidents()]
+def keep_silent(library: Library, scenario: Scenario, seconds: float, alerts: Alerts | None, heard: set[str]) -> float:
+    """After an end without a call nothing more happens; how long that was watched (0 after a call).
+
+    Nothing more: no second incident, no further attempt, and no alert of ours but those that the scenario names. All
+    alerts that fired are added to `heard`.
+    """
+    if scenario.end is End.ESCALATED:
+        return 0.0
+    before, begun = [(one.name, len(one.status.attempts)) for one in library.incidents()], time.monotonic()
+    allowed = may_fire(scenario)
 
     def is_silent() -> bool:
         found = library.incidents()
         is_same = [(one.name, len(one.status.attempts)) for one in found] == before
-        return is_same and all(one.is_resolved for one in found)
+        is_over = scenario.end is not End.RESOLVED or all(one.is_resolved for one in found)
+        heard.update(alerts.firing(library.name, library.namespace) if alerts is not None else ())
+        return is_same and is_over and heard <= allowed
 
-    stays("nothing more happens", is_silent, seconds=seconds, interval=1)
+    try:
+        stays("nothing more happens and no alert fires", is_silent, seconds=seconds, interval=1)
+    except NotMetError as error:
+        loud = ", ".join(sorted(heard - allowed))
+        raise NotMetError(f"{error}; alerts that should not fire: {loud or 'none'}") from error
+    return time.monotonic() - begun
 
 
 def _outcome(attempt: Attempt) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.alerts import Alerts
 from harness.audit import AuditLog
 from harness.cluster import ROOT, Cluster
 from harness.figures import Figures
@@ -53,6 +54,7 @@ def test_fault(
         rate=rate,
         silence=SILENCE_SECONDS,
         audit=None if log is None else AuditLog(log),
+        alerts=Alerts.of(cluster),
     )
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result.as_row(), indent=2) + "\n", encoding="utf-8")

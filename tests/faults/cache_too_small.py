@@ -23,6 +23,7 @@ SCENARIO = Scenario(
     fault=lambda _library: contextlib.nullcontext(),
     end=End.RESOLVED,
     runbook="CacheHitRatioDrop",
+    alerts=("CacheHitRatioDrop",),
     right=(("EnlargeCaches", "Successful"),),
     spec={
         # A pod grows in its first minutes. Seen through so short a window, that would fill the default limit in hours.

@@ -33,6 +33,7 @@ SCENARIO = Scenario(
     fault=index_damaged,
     end=End.RESOLVED,
     runbook="DatabaseCorruption",
+    alerts=("DatabaseCorruption",),
     right=(("CheckIntegrity", "Diagnosed"), ("ReindexDatabase", "Successful")),
     spec={
         "service": {"replicas": 2},

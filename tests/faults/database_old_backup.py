@@ -82,6 +82,7 @@ SCENARIO = Scenario(
     fault=damaged_with_an_old_backup,
     end=End.RESOLVED,
     runbook="DatabaseCorruption",
+    alerts=("DatabaseCorruption",),
     right=(("CheckIntegrity", "Diagnosed"), ("RestoreDatabase", "Successful")),
     spec={
         "service": {"replicas": 1},

@@ -22,6 +22,7 @@ SCENARIO = Scenario(
     ),
     end=End.RESOLVED,
     runbook="DiskSpaceCritical",
+    alerts=("DiskSpaceCritical",),
     right=(
         ("CleanTemporaryFiles", "Failed"),
         ("CleanLogs", "Failed"),

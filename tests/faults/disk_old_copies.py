@@ -34,6 +34,7 @@ SCENARIO = Scenario(
     fault=old_copies,
     end=End.RESOLVED,
     runbook="DiskSpaceCritical",
+    alerts=("DiskSpaceCritical",),
     right=(("CleanTemporaryFiles", "Failed"), ("CleanLogs", "Failed"), ("CleanCopies", "Successful")),
     spec={"database": {"storage": {"maxSize": "2Gi"}}, "remediation": SOON},
 )

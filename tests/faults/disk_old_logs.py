@@ -16,6 +16,7 @@ SCENARIO = Scenario(
     ),
     end=End.RESOLVED,
     runbook="DiskSpaceCritical",
+    alerts=("DiskSpaceCritical",),
     right=(("CleanTemporaryFiles", "Failed"), ("CleanLogs", "Successful")),
     spec={
         "service": {"podTemplate": {"env": [{"name": "LOG_DIR", "value": "/data/logs"}]}},

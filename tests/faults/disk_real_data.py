@@ -11,6 +11,7 @@ SCENARIO = Scenario(
     fault=lambda library: Volume(library, CHROMA).filled(Heap("exports", "part-{}.parquet", 400, must_stay=True)),
     end=End.RESOLVED,
     runbook="DiskSpaceCritical",
+    alerts=("DiskSpaceCritical",),
     right=(
         ("CleanTemporaryFiles", "Failed"),
         ("CleanLogs", "Failed"),

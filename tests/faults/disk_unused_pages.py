@@ -24,6 +24,7 @@ SCENARIO = Scenario(
     fault=unused_pages,
     end=End.RESOLVED,
     runbook="DiskSpaceCritical",
+    alerts=("DiskSpaceCritical",),
     right=(
         ("CleanTemporaryFiles", "Failed"),
         ("CleanLogs", "Failed"),

@@ -24,6 +24,7 @@ SCENARIO = Scenario(
     fault=lambda _library: contextlib.nullcontext(),
     end=End.LEFT_ALONE,
     runbook="CacheHitRatioDrop",
+    alerts=("CacheHitRatioDrop",),
     reason="QueriesDiverse",
     spec={
         # A pod grows in its first minutes. Seen through so short a window, that would fill the default limit in hours.

@@ -29,6 +29,7 @@ SCENARIO = Scenario(
     fault=slowed,
     end=End.RESOLVED,
     runbook="HighQueryLatency",
+    alerts=("HighQueryLatency",),
     right=(("RestartChroma", "Successful"),),
     spec={"remediation": {"runbooks": [LATENCY]}},
     rate=10,

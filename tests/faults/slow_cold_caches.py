@@ -61,6 +61,7 @@ SCENARIO = Scenario(
     fault=emptied,
     end=End.RESOLVED,
     runbook="HighQueryLatency",
+    alerts=("HighQueryLatency",),
     right=(("WarmCaches", "Successful"),),
     spec={
         # A pod grows in its first minutes. Seen through so short a window, that would fill the default limit in hours.

@@ -28,6 +28,7 @@ SCENARIO = Scenario(
     fault=lambda library: crowd(library, people=22, pause=1.3),
     end=End.RESOLVED,
     runbook="HighQueryLatency",
+    alerts=("HighQueryLatency",),
     right=(("ScaleOut", "Successful"),),
     spec={
         "service": {"replicas": 1, "maxReplicas": 2, "resources": {"limits": {"cpu": "150m", "memory": "8Gi"}}},

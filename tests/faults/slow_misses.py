@@ -24,6 +24,7 @@ SCENARIO = Scenario(
     fault=slowed,
     end=End.RESOLVED,
     runbook="HighQueryLatency",
+    alerts=("HighQueryLatency",),
     right=(("EnlargeQueryCache", "Successful"),),
     spec={
         # A pod grows in its first minutes. Seen through so short a window, that would fill the default limit in hours.

@@ -28,6 +28,7 @@ SCENARIO = Scenario(
     fault=slow_export,
     end=End.RESOLVED,
     runbook="HighQueryLatency",
+    alerts=("HighQueryLatency",),
     right=(("RestartSlowPods", "Successful"),),
     spec={
         "service": {"replicas": REPLICAS, "resources": {"limits": {"memory": "8Gi"}}},

@@ -15,7 +15,7 @@ def row(name: str = "chroma_hung", **fields: object) -> Row:
         **{"scenario": name, "title": name, "runbook": "ChromaUnreachable", "end": "resolved"},
         **{"chosen": ["RestartChroma (Successful)"], "detected": 10.0, "mitigated": 30.0, "closed": 40.0},
         **{"queries": 1000, "failed": 0, "degraded": 5, "wrong_actions": [], "undone": 0, "escalated": ""},
-        **{"problems": [], "success": True},
+        **{"silence": 120.0, "alerts": [], "problems": [], "success": True},
     }
     return {**given, **fields}
 
@@ -40,6 +40,19 @@ def test_times_to_mitigate_are_medians_of_each_incident() -> None:
 def test_success_is_a_share_of_all_scenarios() -> None:
     assert totals([row(), row("b", success=False), row("c", undone=2), row("d")]).success_percent == 75
     assert totals([row(undone=2)]).undone == 2
+
+
+def test_only_watched_silence_counts() -> None:
+    unwatched = [row("b", silence=0.0), row("c", silence=500.0, alerts=None), {**row("d"), "silence": 20.5}]
+    assert totals([row(), *unwatched]).silent == (2, 20.5)
+    assert totals([row(silence=0.0)]).silent == (0, 0.0)
+    assert "watched" not in markdown([row(silence=0.0)])
+
+
+def test_alerts_that_were_allowed_to_fire_are_told() -> None:
+    page = markdown([row(alerts=["DiskSpaceCritical"]), row("b", alerts=["DiskSpaceCritical"]), row("c")])
+    assert "After 3 of them our own alerts were watched for 120 s at least" in page
+    assert "DiskSpaceCritical (2)." in page
 
 
 def test_the_table_has_a_row_for_each_scenario_and_the_totals_below() -> None:
@@ -75,9 +88,10 @@ def test_what_was_measured_takes_the_place_of_what_was_kept() -> None:
 
 
 def test_rows_from_before_there_were_ends_get_them_from_the_scenario() -> None:
-    old = {key: value for key, value in row().items() if key not in ("runbook", "end")}
+    old = {key: value for key, value in row().items() if key not in ("runbook", "end", "silence", "alerts")}
     found = merged([old], [], {"chroma_hung": scenario()})
     assert (found[0]["runbook"], found[0]["end"]) == ("ChromaUnreachable", "resolved")
+    assert totals(found).silent == (0, 0.0)
 
 
 def test_the_page_keeps_what_is_around_the_table() -> None:
