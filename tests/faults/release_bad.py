@@ -40,6 +40,7 @@ SCENARIO = Scenario(
     right=(("RollBack", "Successful"),),
     spec={"remediation": {"runbooks": [SOON]}},
     check=is_taken_back,
+    alerts=("APIErrorRateSpike",),
     may_fail=2000,  # from the first bad pod to the last
     within=420,
 )

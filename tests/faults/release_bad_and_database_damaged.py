@@ -42,5 +42,6 @@ SCENARIO = Scenario(
     right=(("CheckIntegrity", "Diagnosed"), ("ReindexDatabase", "Successful"), ("RollBack", "Successful")),
     spec={"service": {"replicas": 2}, "remediation": {"runbooks": [*BRISK["runbooks"], SOON]}},
     may_fail=4000,  # behind the fence nobody answers, and until the rollback the release does not
+    alerts=("APIErrorRateSpike", "DatabaseCorruption"),
     within=600,
 )

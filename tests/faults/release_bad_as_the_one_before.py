@@ -45,6 +45,7 @@ SCENARIO = Scenario(
     right=(("RollBack", "Undone"),),
     spec={"remediation": {"runbooks": [{**SOON, "verifyTimeout": "45s"}]}},
     check=is_left_as_its_owner_wants_it,
+    alerts=("APIErrorRateSpike",),
     may_fail=10000,
     within=420,
 )

@@ -63,5 +63,6 @@ SCENARIO = Scenario(
         "remediation": {"runbooks": [SOON]},
     },
     may_fail=1000,
+    alerts=("APIErrorRateSpike",),
     within=420,
 )

@@ -79,6 +79,7 @@ SCENARIO = Scenario(
     right=(("RollBack", "Undone"),),
     spec={"remediation": {"runbooks": [{**SOON, "verifyTimeout": "45s"}]}},
     check=is_undone_once,
+    alerts=("APIErrorRateSpike",),
     may_fail=10000,
     within=420,
 )

@@ -33,6 +33,7 @@ SCENARIO = Scenario(
     runbook="ChromaUnreachable",
     also=("HighQueryLatency",),
     caused_by={"HighQueryLatency": "ChromaUnreachable"},
+    alerts=("HighQueryLatency",),
     right=(("RestartChroma", "Successful"),),
     spec={
         "remediation": {

@@ -5,17 +5,19 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
+OF_CLAIMS = "kubelet_volume_stats_"
 HISTORY = re.compile(r"\)\[(\d+)m:(\d+)s\]$")
 """A question at every step (seconds) of some minutes."""
 History = tuple[tuple[float, float], ...]
 """(Unix time from which on it holds, value), oldest first."""
+Levels = dict[str, Sequence[tuple[Mapping[str, str], float]]]
 
 
 @dataclass
@@ -30,6 +32,10 @@ class FakePrometheus:
     body: bytes | None = None
     redirect: str | None = None
     hidden: set[str] = field(default_factory=set[str])
+    claims: Callable[[], list[str]] = field(default=lambda: [])
+    """Whose volumes are measured, for metrics that begin with OF_CLAIMS."""
+    levels: Levels = field(default_factory=Levels)
+    """What is asked for as one value and not as samples: labels beside the pod's, and the value, by metric."""
     queries: list[str] = field(default_factory=list[str])
     _history: dict[str, History] = field(default_factory=dict[str, History])
     _server: ThreadingHTTPServer | None = None
@@ -81,32 +87,37 @@ class FakePrometheus:
         if not query.endswith("s]"):
             is_histogram, is_traffic = "_bucket{" in query, "(http_requests_total{" in query
             rows = self._rows(le="+Inf") if is_histogram else self._rows(status="200") if is_traffic else []
+            for metric, levels in self.levels.items():
+                if re.search(rf"\b{metric}\b", query):
+                    rows = [row for labels, value in levels for row in self._rows(value, **labels)]
             return {"resultType": "vector", "result": rows}
         selector, _, rest = query.partition("[")
         metric = selector.partition("{")[0]  # each is asked for with one set of labels only
         seconds = int(rest.removesuffix("s]"))
         if metric in self.hidden or metric not in {*self._history, "kb_canary_timestamp_seconds"}:
             return {"resultType": "matrix", "result": []}
-        return {"resultType": "matrix", "result": [self._stream(metric, pod, seconds) for pod in self.pods()]}
+        label, whose = ("persistentvolumeclaim", self.claims) if metric.startswith(OF_CLAIMS) else ("pod", self.pods)
+        streams = [self._stream(metric, {label: name}, seconds) for name in whose()]
+        return {"resultType": "matrix", "result": streams}
 
     def _answers(self, minutes: int, step: int) -> list[dict[str, object]]:
         now = int(time.time()) // step * step
         values = [[float(at), "100"] for at in range(now - 60 * minutes, now + 1, step)]
         return [{"metric": {"namespace": self.namespace, "pod": pod}, "values": values} for pod in self.pods()]
 
-    def _stream(self, metric: str, pod: str, seconds: int) -> dict[str, object]:
+    def _stream(self, metric: str, labels: dict[str, str], seconds: int) -> dict[str, object]:
         now = int(time.time()) // self.step * self.step
         values = [[float(at), str(self._value(metric, at))] for at in range(now - seconds, now + 1, self.step)]
-        return {"metric": {"__name__": metric, "namespace": self.namespace, "pod": pod}, "values": values}
+        return {"metric": {"__name__": metric, "namespace": self.namespace, **labels}, "values": values}
 
     def _value(self, metric: str, at: float) -> float:
         if metric == "kb_canary_timestamp_seconds":
             return at
         return next((value for since, value in reversed(self._history[metric]) if since <= at), 0.0)
 
-    def _rows(self, **labels: str) -> list[dict[str, object]]:
+    def _rows(self, value: float = 100, **labels: str) -> list[dict[str, object]]:
         now = time.time()
         return [
-            {"metric": {"namespace": self.namespace, "pod": pod, **labels}, "value": [now, "100"]}
+            {"metric": {"namespace": self.namespace, "pod": pod, **labels}, "value": [now, str(value)]}
             for pod in self.pods()
         ]

@@ -24,6 +24,7 @@ from knowledgebeast_operator.core.journal import merge
 from knowledgebeast_operator.core.ledger import IncidentRecord
 from knowledgebeast_operator.core.overlays import Overlays
 from knowledgebeast_operator.core.overview import Overview
+from knowledgebeast_operator.core.pace import Pace
 from knowledgebeast_operator.core.policy import Policy
 from knowledgebeast_operator.core.release import ended
 from knowledgebeast_operator.core.runbook import Mode, Runbook
@@ -76,8 +77,8 @@ class Reconciler:
         self.status = StatusWriter(shell.cluster)
         self._read: tuple[Json, KnowledgeBeast, Policy] | None = None
 
-    async def tick(self, body: Json) -> bool:
-        """One look at the object; says whether the next one should follow at once.
+    async def tick(self, body: Json) -> Pace:
+        """One look at the object; says how soon the next one should follow.
 
         Raises:
             InvalidKnowledgeBeastError: the spec cannot be read.
@@ -107,7 +108,7 @@ class Reconciler:
         dropped = await self._drop_overlays(scene, overlays)
         await self._record(scene, overlays, [*steps, dropped], report, watched)
         await self._forget_old_incidents(stored, facts.now)
-        return any(step.is_eager for step in steps)
+        return _pace([*steps, dropped], report, facts.scrape_interval)
 
     def _parsed(self, body: Json) -> tuple[KnowledgeBeast, Policy]:
         """The same as at the last look while the watch has shown nothing else."""
@@ -225,6 +226,16 @@ class Reconciler:
         await self._incidents.prune(
             stored, keep=self._shell.incidents_kept, max_age=self._shell.incidents_max_age, now=now
         )
+
+
+def _pace(steps: Iterable[Step], report: Report | None, scrape_interval: timedelta) -> Pace:
+    taken = tuple(steps)
+    return Pace.after(
+        [step.turn.decision for step in taken if step.turn is not None],
+        is_eager=any(step.is_eager for step in taken),
+        is_applied=report is None or report == Report(),
+        scrape_interval=scrape_interval,
+    )
 
 
 def _seen(facts: Facts, report: Report | None) -> Iterable[Notice]:

@@ -12,6 +12,7 @@ from knowledgebeast_operator.cluster.objects import Meta
 from knowledgebeast_operator.cluster.watched import Key
 from knowledgebeast_operator.core.conditions import Observed, Status
 from knowledgebeast_operator.core.facts import Subject
+from knowledgebeast_operator.core.pace import Pace
 from knowledgebeast_operator.custom_resource import InvalidKnowledgeBeastError
 from knowledgebeast_operator.errors import ClaimLost, ClusterError, ClusterUnreachable
 from knowledgebeast_operator.reconcile import Reconciler, Shell
@@ -80,10 +81,9 @@ class ObjectLoop:
         try:
             while True:
                 wakeup.clear()
-                is_eager = await self._look(reconciler, key, uid)
+                pace = await self._look(reconciler, key, uid)
                 await asyncio.sleep(SHORTEST_SECONDS)
-                if not is_eager:
-                    await self._rest(wakeup)
+                await self._rest(wakeup, pace.seconds(self.interval_seconds))
         finally:
             self.wakeups.forget(key)
             self.shell.gauges.forget(uid)
@@ -100,23 +100,23 @@ class ObjectLoop:
         except (ClusterError, ClusterUnreachable, TimeoutError) as error:
             logger.warning("%s/%s: its Incidents could not be closed: %s", *key, error)
 
-    async def _rest(self, wakeup: asyncio.Event) -> None:
+    async def _rest(self, wakeup: asyncio.Event, seconds: float) -> None:
         """Until the next tick is due, or something happens."""
-        rest = self.interval_seconds * random.uniform(1 - JITTER, 1 + JITTER) - SHORTEST_SECONDS
+        rest = seconds * random.uniform(1 - JITTER, 1 + JITTER) - SHORTEST_SECONDS
         try:
             async with asyncio.timeout(max(0.0, rest)):
                 await wakeup.wait()
         except TimeoutError:
             return
 
-    async def _look(self, reconciler: Reconciler, key: Key, uid: str) -> bool:
+    async def _look(self, reconciler: Reconciler, key: Key, uid: str) -> Pace:
         """One tick. The outermost layer: whatever happens is counted and shown, and the next tick tries again."""
         body = self.shell.sources.indexes.object_body(key)
         if body is None:
-            return False
+            return Pace()
         meta = Meta.model_validate(body["metadata"])
         if meta.uid != uid or meta.deletion_timestamp is not None:
-            return False
+            return Pace()
         subject = Subject(meta.namespace, meta.name, meta.uid, meta.generation)
         with RECONCILE_DURATION.time():
             try:
@@ -132,7 +132,7 @@ class ObjectLoop:
                 logger.exception("%s/%s could not be reconciled", *key)
                 message = str(error) or type(error).__name__
                 await self._show(reconciler, subject, body, "ReconcileError", message, is_stalled=False)
-        return False
+        return Pace()
 
     async def _show(
         self, reconciler: Reconciler, subject: Subject, body: Json, reason: str, message: str, *, is_stalled: bool

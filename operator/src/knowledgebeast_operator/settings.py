@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     )
 
     tick_interval_seconds: PositiveFloat = Field(
-        default=5.0, description="How often every object is looked at when nothing wakes the loop earlier."
+        default=5.0,
+        description="How often an object is looked at when nothing wakes the loop earlier (docs/adr/0028).",
     )
     tick_timeout_seconds: PositiveFloat = Field(
         default=60.0, description="After which one look at an object is given up and counted as an error."
