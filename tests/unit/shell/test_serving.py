@@ -103,12 +103,12 @@ class Scene:
             incidents_max_age=timedelta(days=1),
             clock=lambda: NOW,
         )
-        return ObjectLoop(shell, self.wakeups, interval_seconds, timeout_seconds=1)
+        return ObjectLoop(shell, self.wakeups, interval_seconds, timeout_seconds=20)
 
     async def serve_until(self, probe: Callable[[], bool], *, interval_seconds: float = 0.01) -> None:
         task = asyncio.create_task(self.loop(interval_seconds).serve(KEY, "kb"))
         try:
-            await until(probe, seconds=5)
+            await until(probe, seconds=20)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -162,7 +162,7 @@ async def test_many_new_objects_are_applied_a_few_at_a_time() -> None:
         scene.objects[namespace, name] = [Watched(KNOWLEDGE_BEAST, Meta.model_validate(body["metadata"]), body)]
     loop = scene.loop()
     serving = [asyncio.create_task(loop.serve(key, uid)) for key, uid in uids.items()]
-    await until(lambda: scene.cluster.applied.count("Deployment") >= len(uids), seconds=20)
+    await until(lambda: scene.cluster.applied.count("Deployment") >= len(uids), seconds=60)
     for task in serving:
         task.cancel()
     await asyncio.gather(*serving, return_exceptions=True)
