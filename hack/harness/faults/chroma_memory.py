@@ -11,9 +11,11 @@ from harness.library import Library
 
 MIB: Final = 1024**2
 
-# Chroma is what the kernel ends first, also where it does not end all processes of a container at once.
+# Chroma is what the kernel ends first, also where it does not end all processes of a container at once: what takes the
+# memory is many small processes, for a large one would be the worst whatever its score.
 _TAKE = f"""{FIND_PROCESSES}
 import time
+share = 16 * 2**20
 wanted = int(sys.argv[1])
 for process in processes:
     pathlib.Path(f"/proc/{{process}}/oom_score_adj").write_text("1000")
@@ -23,16 +25,21 @@ os.setsid()
 nothing = os.open(os.devnull, os.O_RDWR)
 for number in range(3):
     os.dup2(nothing, number)
+def is_running():
+    return is_chroma(pathlib.Path(f"/proc/{{processes[0]}}"))
 def anonymous(process):
-    try:
-        lines = pathlib.Path(f"/proc/{{process}}/status").read_text().splitlines()
-    except OSError:
-        return 0
+    lines = pathlib.Path(f"/proc/{{process}}/status").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
-kept = []
-while sum(map(anonymous, [*processes, os.getpid()])) < wanted:
-    kept.append(bytearray(os.urandom(2**16)) * 128)
-while is_chroma(pathlib.Path(f"/proc/{{processes[0]}}")):
+taken = sum(map(anonymous, processes))
+while taken < wanted and is_running():
+    if not os.fork():
+        kept = bytearray(os.urandom(2**16)) * (share // 2**16)
+        while is_running():
+            time.sleep(1)
+        os._exit(0)
+    taken += share
+    time.sleep(0.05)
+while is_running():
     time.sleep(1)
 """
 
