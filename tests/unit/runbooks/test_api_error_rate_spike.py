@@ -95,10 +95,12 @@ def rollback(**changes: object) -> Attempt:
     return whole.model_copy(update=changes)
 
 
-def overlay(value: object, *, runbook: str = RUNBOOK.name, ago: timedelta = SHORTLY) -> FieldOverlay:
+def overlay(
+    value: object, *, runbook: str = RUNBOOK.name, ago: timedelta = SHORTLY, attempt: str = "demo-x-0001-1"
+) -> FieldOverlay:
     return FieldOverlay(
         incident="demo-x-0001",
-        attempt="demo-x-0001-1",
+        attempt=attempt,
         at=NOW - ago,
         runbook=runbook,
         value=value,  # type: ignore[arg-type]
@@ -313,6 +315,16 @@ def test_old_pods_that_serve_well_beside_the_new_ones_do_not_protect_a_bad_relea
 def test_a_rollback_that_helped_before_can_be_made_again() -> None:
     helped = rollback(finished=NOW - minutes(5), outcome=Outcome.SUCCESSFUL)
     assert isinstance(roll_back(bad_release(), DETECTED, Journal(attempts=(helped,)), LIMITS), Applicable)
+
+
+def test_nobody_is_called_while_the_ratio_still_counts_what_was_before_a_rollback_that_helped() -> None:
+    at = bad_release(overlays=Overlays(fields={IMAGE: overlay(OLD_IMAGE, attempt=f"{NAME}-1")}))
+    lately = rollback(finished=NOW - LIMITS.window / 2, outcome=Outcome.SUCCESSFUL)
+    found = roll_back(at, DETECTED, Journal(attempts=(lately,)), LIMITS)
+    assert isinstance(found, Pause)
+    assert found.wait == LIMITS.window / 2
+    before = rollback(finished=NOW - LIMITS.window, outcome=Outcome.SUCCESSFUL)
+    assert isinstance(roll_back(at, DETECTED, Journal(attempts=(before,)), LIMITS), NotApplicable)
 
 
 def test_a_revision_that_has_proved_itself_since_is_no_longer_held_to_be_bad() -> None:

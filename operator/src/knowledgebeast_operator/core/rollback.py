@@ -162,10 +162,17 @@ def _fields(healthy: HealthyRevision) -> Mapping[str, JsonValue]:
 Objection = Callable[[_Scene, HealthyRevision], NotApplicable | Pause | None]
 
 
-def _is_rolled_back(scene: _Scene, healthy: HealthyRevision) -> NotApplicable | None:
+def _is_rolled_back(scene: _Scene, healthy: HealthyRevision) -> NotApplicable | Pause | None:
+    """The ratio is one of the whole window: until that is past, it holds errors from before a rollback that helped."""
     overlay = scene.facts.overlays.fields.get(IMAGE)
     if overlay is None:
         return None
+    for attempt in scene.journal.attempts:
+        if attempt.id == overlay.attempt and attempt.outcome is Outcome.SUCCESSFUL and attempt.finished is not None:
+            left = attempt.finished + scene.limits.window - scene.facts.now
+            if left > timedelta(0):
+                message = f"The rollback (4A, {attempt.id}) helped, and the ratio still counts errors from before."
+                return Pause("RolledBackLately", message, left)
     message = f"No rollback (4A) again: {overlay.attempt} put {overlay.value} in force at {overlay.at:%H:%M:%S %Z}."
     return NotApplicable("AlreadyRolledBack", message)
 
