@@ -31,7 +31,7 @@ def is_left_as_its_owner_wants_it(library: Library, incident: Incident | None) -
     told = " ".join(entry.message for entry in incident.status.timeline) if incident is not None else ""
     return [
         *([] if not overlays else [f"overlays: {overlays}"]),
-        *([] if "things were no better" in told else [f"not told that the revision before is bad too: {told}"]),
+        *([] if "A rollback did not help" in told else [f"not told that the revision before is bad too: {told}"]),
     ]
 
 

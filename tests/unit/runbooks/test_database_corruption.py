@@ -23,6 +23,7 @@ from corruption import (
 from kb_facts import NOW, facts, minutes, per_pod, pod, policy, seconds, series, unknown
 from knowledgebeast_operator.core.actions import Task
 from knowledgebeast_operator.core.approvals import Approval, ask
+from knowledgebeast_operator.core.components import DATABASE_TROUBLE
 from knowledgebeast_operator.core.decide import decide
 from knowledgebeast_operator.core.decision import (
     Begin,
@@ -38,6 +39,7 @@ from knowledgebeast_operator.core.decision import (
     Wait,
 )
 from knowledgebeast_operator.core.facts import Facts, Known, OwnWork
+from knowledgebeast_operator.core.facts import Row as Sample
 from knowledgebeast_operator.core.ledger import (
     Attempt,
     DataLoss,
@@ -45,6 +47,7 @@ from knowledgebeast_operator.core.ledger import (
     IncidentRecord,
     Journal,
     Outcome,
+    Sli,
     TaskReport,
 )
 from knowledgebeast_operator.core.manual import assess_manual, decide_manual
@@ -365,6 +368,28 @@ def test_with_an_attempt_in_flight(row: Row) -> None:
     decision = decide(at)
     assert isinstance(decision, kind), decision
     assert said(decision) == reason
+
+
+@pytest.mark.parametrize(
+    ("troubled", "ago", "reason"),
+    [
+        ("demo-a", minutes(3), "Successful"),  # a pod of before the repair
+        ("demo-c", minutes(3), "Verifying"),
+        ("demo-c", minutes(6), "Failed"),
+        ("demo-a", minutes(1), "Verifying"),  # the ratio still counts answers of before
+    ],
+)
+def test_errors_that_are_not_the_databases_do_not_hold_a_repair_up(troubled: str, ago: timedelta, reason: str) -> None:
+    row = Sample({"pod": troubled, "kind": "corrupt"}, 3, NOW)
+    at = replace(
+        served_again(NOW - ago), error_ratio=Known(0.9, NOW), rows_by_name={DATABASE_TROUBLE: Known((row,), NOW)}
+    )
+    attempt = under_way(started=NOW - ago - minutes(1), acted=NOW - ago, report=REPAIRED)
+    before = attempt.model_copy(update={"before": (Sli(name="error_ratio", value=0.4, unit="ratio"),)})
+    decision = decide(situation(at, incident(before)))
+    assert said(decision) == reason
+    if isinstance(decision, Conclude) and reason == "Successful":
+        assert "90% of the answers are errors." in decision.attempt.message
 
 
 def test_a_repair_clears_the_signals_and_the_incident_closes_after_a_healthy_period() -> None:

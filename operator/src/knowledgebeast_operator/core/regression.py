@@ -1,6 +1,7 @@
 """The no-regression rule: which indicators are worse after an action than before it (runbook map, "No regression")."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -50,7 +51,7 @@ TOLERANCE: Final = 0.10
 """An indicator may be this share worse than before."""
 
 
-def worsened(before: tuple[Sli, ...], after: tuple[Sli, ...]) -> tuple[tuple[Sli, Sli], ...]:
+def worsened(before: Iterable[Sli], after: Iterable[Sli]) -> tuple[tuple[Sli, Sli], ...]:
     """Indicators that were measured both times and are worse by more than the tolerance, as (before, after)."""
     values = {sli.name: sli for sli in before}
     return tuple(

@@ -32,7 +32,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.actions import RunFencedTask, RunTask
-from knowledgebeast_operator.core.attempts import deadline
 from knowledgebeast_operator.core.database_escalation import (
     CHECKS_IN_VAIN,
     NOTHING_TO_RESTORE,
@@ -41,8 +40,9 @@ from knowledgebeast_operator.core.database_escalation import (
     harmed,
     in_vain,
 )
-from knowledgebeast_operator.core.database_views import ERRORS, UP, DatabaseView, is_up, view
-from knowledgebeast_operator.core.facts import Facts, Known, Unknown
+from knowledgebeast_operator.core.database_recovery import indicators, verify_repair
+from knowledgebeast_operator.core.database_views import ERRORS, UP, DatabaseView, view
+from knowledgebeast_operator.core.facts import Facts, Known
 from knowledgebeast_operator.core.integrity import (
     CHECK,
     REINDEX,
@@ -53,21 +53,17 @@ from knowledgebeast_operator.core.integrity import (
     times_in_a_row,
 )
 from knowledgebeast_operator.core.ledger import (
-    Attempt,
     Evidence,
     Journal,
     Severity,
-    Sli,
     TaskReport,
 )
 from knowledgebeast_operator.core.objectives import RTO
 from knowledgebeast_operator.core.protection import Damage, IntegrityCheck
-from knowledgebeast_operator.core.regression import worsened
 from knowledgebeast_operator.core.runbook import (
     Applicable,
     Detected,
     Diagnosis,
-    Effect,
     Limits,
     NotApplicable,
     NotDetected,
@@ -75,9 +71,7 @@ from knowledgebeast_operator.core.runbook import (
     Pause,
     Runbook,
     Undetermined,
-    Verdict,
 )
-from knowledgebeast_operator.core.series import Check, first_missing, ready_pods
 from knowledgebeast_operator.custom_resource.names import DATABASE
 
 REPORTED: Final = "CorruptionReported"
@@ -105,9 +99,6 @@ LOSS_TOO_HIGH: Final = "ExpectedLossTooHigh"
 
 
 RECENTLY: Final = timedelta(hours=1)
-VERIFY_SAMPLES: Final = 3
-ANSWERED: Final = 0.5
-"""At least this share of the answers must not be errors for queries to count as answered again."""
 
 
 def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
@@ -203,34 +194,6 @@ def restore_by_hand(facts: Facts, parameters: Mapping[str, str]) -> Applicable |
     return _asked(database_task(facts, RunFencedTask, RESTORE, arguments, needs_approval=reason))
 
 
-def verify_repair(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
-    """The task has checked the file itself; what is left is that the service reads it and answers."""
-    missing = _not_serving(facts, attempt)
-    is_over = facts.now >= deadline(attempt, limits)
-    if isinstance(missing, Unknown):
-        # Pods that come back have not been scraped for a moment.
-        return Verdict(Effect.UNKNOWN, missing.message)
-    worse = worsened(attempt.before, indicators(facts))
-    if worse:
-        listed = ", ".join(f"{after.name} {before.value:.3g} → {after.value:.3g}" for before, after in worse)
-        return Verdict(Effect.WORSE if is_over else Effect.PENDING, f"Worse than before: {listed}.")
-    if missing is not None:
-        return Verdict(Effect.NO_CHANGE if is_over else Effect.PENDING, missing)
-    done = attempt.report.message if attempt.report is not None else ""
-    return Verdict(Effect.BETTER, f"{done} The service reads the database and answers.".strip())
-
-
-def indicators(facts: Facts) -> tuple[Sli, ...]:
-    """Whether the database can be read, on the pod where it is worst, and the share of failed answers."""
-    known: list[Sli] = []
-    if isinstance(facts.database_up, Known) and facts.database_up.value:
-        worst = min(series[-1].value for series in facts.database_up.value.values() if series)
-        known.append(Sli(name="database_up", value=worst, unit="state"))
-    if isinstance(facts.error_ratio, Known):
-        known.append(Sli(name="error_ratio", value=facts.error_ratio.value, unit="ratio"))
-    return tuple(known)
-
-
 def _damaged(checked: IntegrityCheck, facts: Facts) -> Detected:
     problems = "; ".join(checked.problems) or "no details"
     value = f"{checked.damage}: {problems}"[:256]
@@ -276,27 +239,6 @@ def _refusal(facts: Facts, journal: Journal, checked: IntegrityCheck) -> TaskRep
     backup = facts.protection.backup
     has_newer = isinstance(backup, Known) and backup.at > last.started
     return None if has_newer and last.report.reason in NOTHING_TO_RESTORE else last.report
-
-
-def _not_serving(facts: Facts, attempt: Attempt) -> Unknown | str | None:
-    """What is still missing after the repair; None when nothing is."""
-    acted = attempt.acted or attempt.started
-    pods = ready_pods(facts.service_pods, "service")
-    if isinstance(pods, Unknown):
-        return pods.message if isinstance(facts.service_pods, Known) else pods
-    fresh = [pod.name for pod in pods if pod.created_at >= acted.replace(microsecond=0)]
-    if not fresh:
-        return "No service pod has come back yet."
-    checks = (
-        Check(UP, facts.database_up, is_up, "a database that can be read"),
-        Check(ERRORS, facts.database_errors, lambda errors: errors <= 0, "no damage"),
-    )
-    missing = first_missing(checks, fresh, facts, samples=VERIFY_SAMPLES, after=acted)
-    if missing is not None:
-        return missing.message if isinstance(missing, Unknown) and missing.reason == "SeriesMissing" else missing
-    if isinstance(facts.error_ratio, Known) and facts.error_ratio.value > ANSWERED:
-        return f"{facts.error_ratio.value:.0%} of the answers are errors."
-    return None
 
 
 RUNBOOK: Final = Runbook(
