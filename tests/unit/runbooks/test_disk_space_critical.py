@@ -82,6 +82,9 @@ GOOD = {
         capacity=1 * GB, database=0.11 * GB, backups=0.5 * GB, chroma=0.5 * GB
     ),
     "one_backup_that_was_written_is_no_trend": disks(backups=since(minutes(40), 50 * GB, 48 * GB)),
+    "what_has_filled_up_and_was_cleaned_is_no_trend": disks(
+        database=over_an_hour(lambda at: 4 * GB if minutes(3) <= NOW - at < minutes(12) else 50 * GB)
+    ),
     "a_kubelet_that_is_scraped_every_half_minute": disks(
         database=tuple(sample for sample in over_an_hour(50 * GB) if sample.at <= NOW - seconds(80))[::3]
     ),

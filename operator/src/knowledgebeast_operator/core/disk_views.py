@@ -138,10 +138,12 @@ def full_at(available: Series, window: timedelta) -> datetime | None:
     """When nothing is free any more if it goes on like this; None without a trend.
 
     The line of least squares over the window, and over its later half: one backup that was written half an hour ago is
-    a step, not a trend.
+    a step, not a trend. Nor is it one when as much is free as at the beginning: a fall that a cleaning has made up for
+    would call for the next cleaning.
     """
-    times = [sample.at for sample in available if not math.isnan(sample.value)]
-    if len(times) < FORECAST_SAMPLES or times[-1] - times[0] < window / 2:
+    known = [sample for sample in available if not math.isnan(sample.value)]
+    times = [sample.at for sample in known]
+    if len(times) < FORECAST_SAMPLES or times[-1] - times[0] < window / 2 or known[-1].value >= known[0].value:
         return None
     middle = times[0] + (times[-1] - times[0]) / 2
     later = tuple(sample for sample in available if sample.at >= middle)
