@@ -217,16 +217,45 @@ def test_caches_are_warmed_once_for_a_restart(ago: float, expected: str) -> None
         (35, 31, Outcome.SUCCESSFUL, 40, "NoOptionApplicable"),
         (9, 8, Outcome.SUCCESSFUL, 5, "WarmCaches"),
         (9, 8, Outcome.FAILED, 10, "NoOptionApplicable"),
+        (9, 8, None, 10, "WarmedLately"),
     ],
 )
 def test_nobody_is_called_for_misses_from_before_a_warming_that_helped(
-    began: float, acted: float, outcome: Outcome, restarted: float, expected: str
+    began: float, acted: float, outcome: Outcome | None, restarted: float, expected: str
 ) -> None:
     """The window is half an hour; the restart may be out of it already, and a later one is another reason to warm."""
     [done] = warmed(began).attempts
     journal = Journal(attempts=(done.model_copy(update={"outcome": outcome, "acted": minutes_ago(acted)}),))
     pods = Known((pod("demo-a", "uid-a", container=container(started_at=minutes_ago(restarted))),), NOW)
     assert said(step(cached_facts(query=COLD, service_pods=pods), journal=journal)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ago", "outcome", "expected"),
+    [
+        (20, Outcome.SUCCESSFUL, "EnlargedLately"),
+        (20, None, "EnlargedLately"),
+        (31, Outcome.SUCCESSFUL, "EnlargeCaches"),
+        (20, Outcome.UNDONE, "EnlargeCaches"),
+    ],
+)
+def test_a_cache_is_not_enlarged_again_for_misses_from_before(
+    ago: float, outcome: Outcome | None, expected: str
+) -> None:
+    """Incident 1 has made it larger; the ratio is one of half an hour."""
+    at = minutes_ago(ago)
+    action = SetFields(target=small().itself, fields={"cache.queryEntries": "500"})
+    done = Attempt(
+        id="x-1",
+        option="EnlargeQueryCache",
+        action=action,
+        claimed_by="o",
+        started=at,
+        acted=at,
+        finished=None if outcome is None else at,
+        outcome=outcome,
+    )
+    assert said(step(small(), journal=Journal(attempts=(done,)))).split()[0] == expected
 
 
 def test_a_warming_that_has_only_been_written_down_is_carried_out() -> None:

@@ -26,6 +26,7 @@ Escalate
     caches.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -36,6 +37,7 @@ from knowledgebeast_operator.core.cache_sizes import EMBEDDING, FIELDS, QUERY, e
 from knowledgebeast_operator.core.cache_views import CacheView, busiest, last_start, view
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
 from knowledgebeast_operator.core.integrity import database_task, tasks_since
+from knowledgebeast_operator.core.journal import actions_since
 from knowledgebeast_operator.core.ledger import Attempt, Evidence, Journal, Outcome, Severity, Sli, TaskReport
 from knowledgebeast_operator.core.memory_views import pods_memory
 from knowledgebeast_operator.core.regression import worsened
@@ -99,7 +101,7 @@ def consider_enlarging(facts: Facts, detected: Detected, journal: Journal, limit
     small = [one for one in (QUERY, EMBEDDING) if _is_too_small(seen.of(one), limits)]
     if not small:
         return NotApplicable("LargeEnough", _said_of_ghosts(seen))
-    return enlarge(facts, small, limits.window)
+    return _enlarged_lately(journal, small, facts, limits) or enlarge(facts, small, limits.window)
 
 
 def consider_keys(facts: Facts, detected: Detected, journal: Journal, limits: Limits) -> Consideration:
@@ -153,7 +155,7 @@ def consider_embeddings_only(facts: Facts, detected: Detected, journal: Journal,
         )
     if not _is_too_small(seen.embedding, limits):
         return NothingToDo(DIVERSE, f"{_said_of_diversity(seen)} {_said_of_ghosts(seen)}")
-    return enlarge(facts, (EMBEDDING,), limits.window)
+    return _enlarged_lately(journal, (EMBEDDING,), facts, limits) or enlarge(facts, (EMBEDDING,), limits.window)
 
 
 def verify(facts: Facts, attempt: Attempt, limits: Limits) -> Verdict:
@@ -192,13 +194,27 @@ def indicators(facts: Facts) -> tuple[Sli, ...]:
 
 
 def _warmed_lately(journal: Journal, started: datetime | None, facts: Facts, limits: Limits) -> Pause | None:
-    """The ratio is one of the whole window: until that is past, it holds misses from before a warming that helped."""
-    done = tasks_since(journal, WARM, started or facts.now - 2 * limits.window)
-    left = [one.acted + limits.window - facts.now for one in done if one.acted and one.outcome is Outcome.SUCCESSFUL]
-    if not left or left[-1] <= timedelta(0):
-        return None
+    left = _still_counted(tasks_since(journal, WARM, started or facts.now - 2 * limits.window), facts, limits)
     message = "The caches have been warmed, and the ratio still counts misses from before."
-    return Pause("WarmedLately", message, left[-1])
+    return None if left is None else Pause("WarmedLately", message, left)
+
+
+def _enlarged_lately(journal: Journal, which: Iterable[str], facts: Facts, limits: Limits) -> Pause | None:
+    paths = {FIELDS[one] for one in which}
+    recent = actions_since(journal, facts.now - limits.window)
+    done = [one for one in recent if isinstance(one.action, SetFields) and paths & one.action.fields.keys()]
+    left = _still_counted(done, facts, limits)
+    message = "A cache has been made larger, and the ratio still counts misses from before."
+    return None if left is None else Pause("EnlargedLately", message, left)
+
+
+def _still_counted(done: Iterable[Attempt], facts: Facts, limits: Limits) -> timedelta | None:
+    """For how long the ratio, one of the whole window, holds misses from before the last action that helped, or of
+    which nobody knows yet: incident 1 does the same, and judges it by what comes after it.
+    """
+    helped = (None, Outcome.SUCCESSFUL)
+    left = [one.acted + limits.window - facts.now for one in done if one.acted and one.outcome in helped]
+    return left[-1] if left and left[-1] > timedelta(0) else None
 
 
 def _is_low(which: str, seen: CacheView, limits: Limits) -> bool:
