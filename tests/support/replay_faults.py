@@ -1,7 +1,7 @@
 """What can be broken, by runbook, and how each story is to end. A new runbook adds its faults here."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from kb_facts import NOW, container, waiting
@@ -30,6 +30,7 @@ class Case:
     runbook: str
     attempts: tuple[str, ...]
     is_cured: bool = True
+    spec: Mapping[str, object] = field(default_factory=dict[str, object])  # of the object that it befalls
 
 
 SILENT: Final = {"breaker_state": 2.0, "canary_success_ratio": 0.0, "degraded_mode": 1.0}
@@ -67,6 +68,13 @@ def on_a_lost_node(pod: Pod) -> Pod:
 
 def restarts(action: Action) -> bool:
     return isinstance(action, RestartPod)
+
+
+def sets(path: str, value: object = None) -> Cure:
+    """Whether the field is set, to this value if one is named."""
+    return lambda action: (
+        isinstance(action, SetFields) and (path in action.fields and value in (None, action.values[path]))
+    )
 
 
 def puts(action: Action) -> bool:

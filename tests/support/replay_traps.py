@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from kb_facts import SCRAPE
 from knowledgebeast_operator.core.facts import Fact, Facts, Known, PerPod, Row, Sample, Series, Unknown
 from replay import Trap
 from replay_world import HEALTHY, SERVICE_PODS
@@ -32,11 +31,11 @@ def absent(facts: Facts) -> Facts:
 
 def stale(facts: Facts) -> Facts:
     """The last scrape was more than three intervals ago."""
-    oldest = facts.now - 3 * SCRAPE
+    oldest = facts.now - 3 * facts.scrape_interval
     return _each(
         facts,
         lambda _name, _pod, series: tuple(sample for sample in series if sample.at < oldest),
-        lambda row: replace(row, at=oldest - SCRAPE),
+        lambda row: replace(row, at=oldest - facts.scrape_interval),
     )
 
 

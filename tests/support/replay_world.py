@@ -75,6 +75,7 @@ class World:
 
     now: datetime = NOW
     fault: Fault | None = None
+    step: timedelta = SCRAPE
     spec: Spec = field(default_factory=Spec)
     overlays: Overlays = field(default_factory=Overlays)
     done: list[tuple[datetime, Attempt]] = field(default_factory=list[tuple[datetime, Attempt]])
@@ -85,13 +86,14 @@ class World:
     _samples: dict[str, list[Sample]] = field(default_factory=dict[str, list[Sample]])
 
     def __post_init__(self) -> None:
-        for _ in range(KEPT // SCRAPE):
+        for _ in range(KEPT // self.step):
             self.advance()
 
     def advance(self) -> None:
         """One scrape later. While the service is fenced off, there is nobody to scrape."""
-        self.now += SCRAPE
-        readings = {**HEALTHY, **(self.fault.readings if self.fault else {})}
+        self.now += self.step
+        broken = self.fault.readings if self.fault else {}
+        readings = {name: broken.get(name, value) for name, value in HEALTHY.items()}
         readings["canary_timestamp"] = self.now.timestamp() - 1
         for name, value in readings.items():
             kept = [sample for sample in self._samples.get(name, ()) if self.now - sample.at <= KEPT]
@@ -107,9 +109,9 @@ class World:
         series: dict[str, object] = {name: self._per_pod(samples) for name, samples in self._samples.items()}
         service = tuple(self._pod(name, f"uid-{name}", self._service_since) for name in SERVICE_PODS)
         is_fenced = self.overlays.fence is not None
-        rows = {**ROWS, **fault.rows}
         return facts(
             now=self.now,
+            scrape_interval=self.step,
             spec=self.spec,
             overlays=self.overlays,
             **series,  # type: ignore[arg-type]
@@ -118,7 +120,8 @@ class World:
             network=Known(Network(differences, ready_endpoints=1), self.now),
             fence=self.overlays.fence,
             rows_by_name={
-                name: Known(tuple(replace(row, at=self.now) for row in found), self.now) for name, found in rows.items()
+                name: Known(tuple(replace(row, at=self.now) for row in found), self.now)
+                for name, found in {**ROWS, **fault.rows}.items()
             },
         )
 

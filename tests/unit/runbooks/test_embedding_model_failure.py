@@ -160,6 +160,8 @@ def test_what_one_pod_says_is_believed_though_the_other_is_silent() -> None:
 )
 def test_unknown_is_not_down(unheard: dict[str, object]) -> None:
     assert isinstance(RUNBOOK.diagnose(facts(**unheard), LIMITS), Undetermined)  # type: ignore[arg-type]
+    counted = {"cause": "runtime", "calls": 100, "errors": 80}  # in a window that reaches back to when it was heard
+    assert isinstance(RUNBOOK.diagnose(facts(**counted, **unheard), LIMITS), Undetermined)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

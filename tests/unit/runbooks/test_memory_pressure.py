@@ -1,5 +1,6 @@
 """Incident 3: from the memory of the pods to what is done about it, and when a human is called."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -322,6 +323,11 @@ ESCALATED: dict[str, tuple[Facts, Mapping[str, object], str | None]] = {
     "a_leak_of_more_than_100_an_hour": (cached_facts(anon=filling(110)), {}, "LeakTooFast"),
     "a_slower_one": (cached_facts(anon=filling(90)), {}, None),
     "growth_of_the_caches_is_no_leak": (cached_facts(anon=filling(110), cache_growth=20 * MIB / 3600), {}, None),
+    "killed_once_by_a_counter_that_is_no_number": (
+        cached_facts(service_pods=with_pods(killed(50), WELL), hidden={"service_restarts": of_pods(math.nan)}),
+        {},
+        None,
+    ),
     "killed_once": (cached_facts(service_pods=with_pods(killed(50), WELL)), {}, None),
     "killed_on_two_pods": (cached_facts(service_pods=with_pods(killed(50), killed(10, "demo-b"))), {}, "KilledAgain"),
     "killed_twice_on_one": (

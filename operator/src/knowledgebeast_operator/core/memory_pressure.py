@@ -1,5 +1,6 @@
 """Signs that the service runs out of memory, and how fast it grows. Pure. (Runbook, incident 3.)"""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -71,7 +72,8 @@ def killed_since(facts: Facts, moment: datetime) -> tuple[Pod, ...]:
 def kills_in_an_hour(facts: Facts) -> int:
     """Kills of containers, as far as they can be told: restarts within the hour of those that were killed last."""
     restarts = facts.rows(RESTARTS)
-    by_pod = {} if isinstance(restarts, Unknown) else {row.labels.get("pod", ""): row.value for row in restarts.value}
+    rows = () if isinstance(restarts, Unknown) else restarts.value
+    by_pod = {row.labels.get("pod", ""): row.value for row in rows if math.isfinite(row.value)}
     return sum(max(1, round(by_pod.get(pod.name, 1.0))) for pod in killed_since(facts, facts.now - AN_HOUR))
 
 

@@ -104,7 +104,10 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
     """Bad when one pod has no model or fails; good when all have one; otherwise unknown."""
     views = view_all(facts)
     share = error_share(facts, limits)
-    failing = (share[0],) if share is not None and share[1] > limits.threshold("errorRatio") else ()
+    # Counts are of a window: a pod that is not heard of any more still has them for minutes.
+    heard = {view.pod for view in views.by_pod}
+    is_bad = share is not None and share[0] in heard and share[1] > limits.threshold("errorRatio")
+    failing = (share[0],) if share is not None and is_bad else ()
     bad = frozenset((*(view.pod for view in views.without), *failing))
     if not bad:
         if views.silent or not views.by_pod:

@@ -1,0 +1,123 @@
+"""One symptom and several causes (incidents 1 and 3 to 7): each cause has its own cure, and no other one is tried first.
+
+The world reports everything here, so that all runbooks have something to judge, and it is looked at twice a minute.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from answer_facts import answers
+from cache_facts import DIVERSE, Traffic
+from kb_facts import policy
+from knowledgebeast_operator import runbooks
+from knowledgebeast_operator.core.answers import ANSWER_HISTORY, SERVER_ERROR_HISTORY
+from knowledgebeast_operator.core.decision import Begin
+from knowledgebeast_operator.core.facts import Facts
+from knowledgebeast_operator.core.ledger import IncidentRecord, Outcome
+from knowledgebeast_operator.custom_resource import Spec
+from knowledgebeast_operator.signals.queries import QUERIES
+from replay import Replay, Trap, check, story
+from replay_faults import SILENT, Case, restarts
+from replay_load_faults import LATENCY, LOAD_CASES
+from replay_service import ServiceFault, ServiceWorld
+from replay_service_faults import SERVICE_CASES
+from replay_signals import caches, each, histogram
+from replay_traps import BLINDING, MISLEADING
+
+LOADED: Final = runbooks.load()
+CASES: Final = {**LOAD_CASES, **SERVICE_CASES}
+CURED: Final = {name: case for name, case in CASES.items() if case.attempts and case.is_cured}
+TEN_MINUTES, FORTY_MINUTES, AN_HOUR, LONG_ENOUGH = 20, 80, 120, 180
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+each_cured = pytest.mark.parametrize("case", CURED.values(), ids=CURED.keys())
+each_blinding = pytest.mark.parametrize("trap", BLINDING.values(), ids=BLINDING.keys())
+each_trap = pytest.mark.parametrize("trap", {**BLINDING, **MISLEADING}.values(), ids={**BLINDING, **MISLEADING}.keys())
+
+
+def replay_of(case: Case) -> Replay:
+    replay = Replay(ServiceWorld(spec=Spec.model_validate(case.spec)), LOADED)
+    replay.world.fault = case.fault
+    return replay
+
+
+def tried(record: IncidentRecord) -> tuple[str, ...]:
+    return tuple(line for line in story(record) if not line.startswith("Escalated"))
+
+
+def is_over(replay: Replay) -> bool:
+    return bool(replay.records) and not any(record.is_open for record in replay.records.values())
+
+
+def played(case: Case, trap: Trap = lambda facts: facts) -> Replay:
+    """Until it is over, or for so long that it will not be."""
+    replay = replay_of(case)
+    for _ in range((LONG_ENOUGH if case.is_cured else FORTY_MINUTES) // 5):
+        replay.run(5, trap)
+        if is_over(replay):
+            break
+    check(replay)
+    return replay
+
+
+def assert_it_ended_well(replay: Replay, case: Case) -> None:
+    [record] = replay.of(case.runbook)
+    assert tried(record) == case.attempts
+    assert record.is_open != case.is_cured
+    assert case.is_cured or record.escalation is not None
+    assert [item for item in replay.records.values() if item is not record and item.attempts] == []
+
+
+def test_the_world_reports_every_signal() -> None:
+    facts = ServiceWorld().facts()
+    told = {*facts.series_by_name, *facts.rows_by_name, *Facts.__dataclass_fields__}
+    assert [query.name for query in QUERIES if query.name not in told] == []
+
+
+def test_the_first_option_that_helps_is_another_one_for_another_cause() -> None:
+    """Otherwise who always did the same would pass."""
+    cures: defaultdict[str, set[str]] = defaultdict(set)
+    for case in CURED.values():
+        cures[case.runbook].add(next(line.split()[0] for line in case.attempts if line.endswith("Successful")))
+    few = {runbook: helped for runbook, helped in cures.items() if len(helped) < 2}
+    assert few == {"APIErrorRateSpike": {"RollBack"}}, "its other option of a cause only looks"
+
+
+@each_case
+def test_a_cause_is_cured_by_its_option_or_ends_with_a_human(case: Case) -> None:
+    assert_it_ended_well(played(case), case)
+
+
+@each_cured
+def test_samples_that_come_twice_change_nothing(case: Case) -> None:
+    assert_it_ended_well(played(case, MISLEADING["every sample comes twice"]), case)
+
+
+@each_blinding
+@each_case
+def test_nothing_is_done_while_it_is_unknown_and_the_right_thing_afterwards(case: Case, trap: Trap) -> None:
+    replay = replay_of(case).run(TEN_MINUTES, trap)
+    check(replay)
+    assert replay.acts == []
+    if not case.attempts:
+        replay.run(TEN_MINUTES)
+        assert replay.acts == []
+        return
+    replay.run_until(Begin, most=AN_HOUR)
+    check(replay)
+    assert [attempt.option for attempt in replay.attempts] == [case.attempts[0].split()[0]]
+
+
+@each_cured
+def test_what_turns_unknown_meanwhile_is_never_a_success(case: Case) -> None:
+    replay = replay_of(case).run_until(Begin, most=AN_HOUR)
+    begun = {attempt.id for attempt in replay.attempts}
+    replay.run(AN_HOUR, BLINDING["prometheus is down"])
+    check(replay)
+    assert {attempt.id for attempt in replay.attempts} == begun
+    [record] = replay.of(case.runbook)
+    assert record.is_open
+    assert record.escalation is not None
+    assert all(attempt.outcome is not Outcome.SUCCESSFUL for attempt in record.attempts)
