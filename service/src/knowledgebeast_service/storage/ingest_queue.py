@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.documents import next_seq, record_change
-from knowledgebeast_service.storage.records import QueueItem, Vector, pack_vector, unpack_vector
+from knowledgebeast_service.storage.records import QueueItem, Vector, pack_vector, unpack_vector, vector_checksum
 
 LEASE_SECONDS = 60.0  # the default of INGEST_LEASE_SECONDS
 # A worker that was sending to a collection when its project was deleted may make it again: drop it until then.
@@ -71,14 +71,24 @@ def store_vectors(
     connection: Connection, model_hash: str, items: Sequence[QueueItem], vectors: Mapping[int, Vector], owner: str
 ) -> None:
     """Keep vectors of the chunks that still wait for them, and pass those on to be published."""
+    texts = texts_to_embed(connection, items)
     for item in items:
         if item.chunk_id in vectors and _has_op(connection, item.chunk_id, "embed"):
-            connection.execute(
-                "INSERT OR REPLACE INTO vectors (chunk_id, model_hash, project_id, vector) VALUES (?, ?, ?, ?)",
-                (item.chunk_id, model_hash, item.project_id, pack_vector(vectors[item.chunk_id])),
-            )
-            connection.execute("UPDATE ingest_queue SET op = 'publish', tries = 0 WHERE chunk_id = ?", (item.chunk_id,))
+            packed = pack_vector(vectors[item.chunk_id])
+            checksum = vector_checksum(model_hash, *texts[item.chunk_id], packed)
+            keep_vector(connection, item.chunk_id, item.project_id, model_hash, packed, checksum)
     release(connection, items, owner)
+
+
+def keep_vector(
+    connection: Connection, chunk_id: int, project_id: int, model_hash: str, packed: bytes, checksum: bytes
+) -> None:
+    """Keep the vector of a chunk that waits for it, and pass it on to be published."""
+    connection.execute(
+        "INSERT OR REPLACE INTO vectors (chunk_id, model_hash, project_id, vector, checksum) VALUES (?, ?, ?, ?, ?)",
+        (chunk_id, model_hash, project_id, packed, checksum),
+    )
+    connection.execute("UPDATE ingest_queue SET op = 'publish', tries = 0 WHERE chunk_id = ?", (chunk_id,))
 
 
 def vectors_to_publish(connection: Connection, model_hash: str, items: Sequence[QueueItem]) -> dict[int, Vector]:

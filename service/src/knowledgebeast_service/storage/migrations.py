@@ -176,6 +176,9 @@ CREATE TABLE index_marks (
 ) STRICT;
 """
 
+# Of what was embedded and what came of it (`records.vector_checksum`); NULL is what a release before it writes.
+VECTOR_CHECKSUMS = "ALTER TABLE vectors ADD COLUMN checksum BLOB"
+
 IDENTITY_VERSION = 6  # from here on a database and its volume have an identity
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "projects, documents, search and queue", FIRST_SCHEMA),
@@ -185,6 +188,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(5, "most asked queries", TOP_QUERIES),
     Migration(IDENTITY_VERSION, "identity, and the changes to ship", OUTBOX),
     Migration(7, "restores", RESTORES),
+    Migration(8, "checksums of vectors", VECTOR_CHECKSUMS),
 )
 NEWEST_VERSION = MIGRATIONS[-1].version
 

@@ -1,5 +1,6 @@
 """What goes into and comes out of the database, as values."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,12 @@ def pack_vector(vector: Vector) -> bytes:
 
 def unpack_vector(blob: bytes) -> Vector:
     return np.frombuffer(blob, dtype=VECTOR_TYPE).astype(np.float32)
+
+
+def vector_checksum(model_hash: str, title: str, text: str, packed: bytes) -> bytes:
+    """Says that this model has made this vector of this title and text: SQLite has no checksums of its own."""
+    parts = (model_hash.encode(), title.encode(), text.encode(), packed)
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
 
 
 @dataclass(frozen=True)
