@@ -1,12 +1,15 @@
 """A database whose every acknowledged change is remembered, with backups and shipped changes, as a crash leaves it."""
 
 import gzip
+import hashlib
 import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from backup_world import make_set, random_text
 from knowledgebeast_service.ingest.chunking import estimate_tokens
@@ -15,14 +18,16 @@ from knowledgebeast_service.ingest.text import inspect
 from knowledgebeast_service.maintenance.restore.restore import Wanted, restore
 from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.shipping.segments import LogicalChange, ShippedDocument, changes_folder, to_line
+from knowledgebeast_service.storage import ingest_queue
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.database import Database
 from knowledgebeast_service.storage.documents import delete_document, delete_project, upsert_documents
 from knowledgebeast_service.storage.outbox import database_id, head, issued, rows_after
-from knowledgebeast_service.storage.records import PreparedDocument
+from knowledgebeast_service.storage.records import PreparedDocument, Vector, pack_vector
 
 Key = tuple[str, str]  # (project, the caller's id)
 NAME = "knowledgebeast.db"
+MODEL = "0123456789abcdef"
 
 
 def document(external_id: str, text: str, title: str = "") -> PreparedDocument:
@@ -56,6 +61,17 @@ class RestoreWorld:
         documents = [document(key, text) for key, text in texts.items()]
         self.database.write_now(lambda connection: upsert_documents(connection, project, documents))
         self.acknowledged |= {(project, key): text for key, text in texts.items()}
+
+    def embed(self, model_hash: str = MODEL) -> None:
+        """Whatever waits for it, each text by `vector_of`."""
+
+        def write(connection: Connection) -> None:
+            while items := ingest_queue.lease(connection, ["embed"], "w", 1000):
+                texts = ingest_queue.texts_to_embed(connection, items)
+                made = {chunk_id: vector_of(text) for chunk_id, (_, text) in texts.items()}
+                ingest_queue.store_vectors(connection, model_hash, items, made, "w")
+
+        self.database.write_now(write)
 
     def delete(self, key: str, project: str = "p") -> None:
         self.database.write_now(lambda connection: delete_document(connection, project, key))
@@ -142,6 +158,41 @@ def contents(database: Path, *, read_only: bool = False) -> dict[Key, str]:
         for project, key, text in rows:
             found[project, key] = found.get((project, key), "") + text
         return found
+    finally:
+        connection.close()
+
+
+def vector_of(text: str) -> Vector:
+    """A unit vector that is this text's alone."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    values = np.random.default_rng(seed).normal(size=384)
+    return (values / np.linalg.norm(values)).astype(np.float32)
+
+
+def embedded(database: Path) -> set[str]:
+    """Ids of documents of which every chunk has its vector; fails on a vector that is not of its text."""
+    connection = Connection(database, read_only=True)
+    try:
+        rows = list(
+            connection.rows(
+                "SELECT d.external_id, c.text, v.vector FROM documents d JOIN chunks c ON c.document_id = d.id "
+                "LEFT JOIN vectors v ON v.chunk_id = c.id"
+            )
+        )
+    finally:
+        connection.close()
+    assert all(vector == pack_vector(vector_of(text)) for _, text, vector in rows if vector is not None)
+    return {key for key, _, _ in rows} - {key for key, _, vector in rows if vector is None}
+
+
+def queued(database: Path, op: str) -> set[str]:
+    """Ids of documents that have a chunk in the queue for this."""
+    connection = Connection(database, read_only=True)
+    try:
+        rows = connection.rows(
+            "SELECT d.external_id FROM ingest_queue q JOIN documents d ON d.id = q.document_id WHERE q.op = ?", (op,)
+        )
+        return {str(row[0]) for row in rows}
     finally:
         connection.close()
 

@@ -13,7 +13,18 @@ from knowledgebeast_service.maintenance.restore.classify import classify
 from knowledgebeast_service.maintenance.restore.reindex import reindex
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.head_mark import mark_path
-from restore_world import NAME, RestoreWorld, checkpoint, contents, flip_pages, pages_of, run_restore, schema_names
+from restore_world import (
+    NAME,
+    RestoreWorld,
+    checkpoint,
+    contents,
+    embedded,
+    flip_pages,
+    pages_of,
+    queued,
+    run_restore,
+    schema_names,
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> RestoreWorld:
     world = RestoreWorld(tmp_path_factory.mktemp("matrix"))
     world.fill(60)
     world.fill(5, project="q", seed=3)
+    world.embed()
     early = world.crash("early")
     world.backup()
     world.fill(20, seed=2, first=50)
@@ -31,6 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> RestoreWorld:
     checkpoint(world.data)
     world.put("late", "not shipped, and only in the log")
     world.delete("d4")
+    world.embed()
     world.crash("template")
     shutil.copyfile(early / f"{NAME}-wal", world.folder / "early-wal")
     world.close()
@@ -179,6 +192,8 @@ def test_is_named_and_restored_within_the_stated_loss(
     assert upper is None or len(lost) <= upper
     assert lost <= {("p", "late")}, "what was backed up or shipped is there"
     assert restored["p", "d50"] == world.acknowledged["p", "d50"]
+    # And every vector is that of its text; where none could be had, the document waits for the model.
+    assert embedded(data / NAME) | queued(data / NAME, "embed") == {key for _, key in restored}
 
 
 @pytest.mark.parametrize("kind", ["index", "free list"])

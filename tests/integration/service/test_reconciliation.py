@@ -15,6 +15,7 @@ import httpx
 
 from knowledgebeast_service.embedding.build.folder import MODEL_HASH
 from knowledgebeast_service.storage.connection import Connection
+from restore_world import NAME, checkpoint, flip_pages, pages_of
 
 if TYPE_CHECKING:
     from conftest import Chroma, Service
@@ -68,6 +69,42 @@ def test_orphans_go_and_what_is_missing_comes_back_from_the_database(
     until(lambda: without_model.health("embedding_model") == "up", "the model is there")
     assert without_model.found("p", "large marine animals", mode="vector", top_k=10)[0] == "whale"
     assert set(without_model.found("p", "large marine animals", mode="vector", top_k=10)) == set(BACKED_UP)
+
+
+def test_what_is_salvaged_is_searchable_again_without_the_model(
+    make_service: Callable[..., Service],
+    chroma: Chroma,
+    module_path: Path,
+    model_dir: Path,
+    until: Callable[..., None],
+) -> None:
+    service = make_service("salvaged", CHROMA_URL=chroma.url)
+    data = Path(service.environment["DATA_DIR"])
+    database = data / NAME
+    before = held_by(chroma)
+    service.start()
+    service.ingest("salvaged", BACKED_UP)
+    until(lambda: len(held_by(chroma) - before) == len(BACKED_UP), "everything is indexed")
+    maintain(service, "backup")
+    service.ingest("salvaged", {"late": "Trams need rails."})
+    until(lambda: len(vector_ids(database)) == len(BACKED_UP) + 1, "the last one is embedded")
+    lost = vector_ids(database)
+    service.kill()
+    checkpoint(data)
+    flip_pages(database, pages_of(database, "postings")[-1:])
+    measured = maintain(service, "restore")
+    assert (measured["salvaged_documents"], measured["carried_vectors"]) == (1, 1)
+    assert len(vector_ids(database) - lost) == 1, "under a new number"
+
+    models = module_path / "models-of-salvaged"
+    without_model = make_service("salvaged", CHROMA_URL=chroma.url, MODEL_DIR=str(models))
+    without_model.start()
+    until(lambda: held_by(chroma) - before == vector_ids(database), "Chroma holds what the database holds", 60)
+    assert without_model.health("embedding_model") == "down"
+    shutil.copytree(model_dir, models / "copy.tmp")
+    (models / "copy.tmp").rename(models / "copy")
+    until(lambda: without_model.health("embedding_model") == "up", "the model is there")
+    assert without_model.found("salvaged", "rail vehicles in the city", mode="vector", top_k=10)[0] == "late"
 
 
 def maintain(service: Service, task: str, *arguments: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ from knowledgebeast_service.maintenance.backups.prune import manifests
 from knowledgebeast_service.maintenance.restore.classify import classify
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.database import Database
-from restore_world import NAME, Key, RestoreWorld, contents, flip_pages, pages_of, run_restore
+from restore_world import NAME, Key, RestoreWorld, contents, embedded, flip_pages, pages_of, run_restore
 
 ATTEMPT, EARLIER = "a1", "earlier"
 pytestmark = pytest.mark.timeout(TEST_SECONDS)
@@ -93,6 +93,7 @@ class Case:
         assert outcome.raised is None, outcome.traceback
         assert outcome.result["ok"], outcome.result
         assert contents(self.database, read_only=True) == self.expected
+        assert embedded(self.database) == {key for _, key in self.expected}
         report = classify(self.database)
         assert report.finding.is_good, report
         expected = [ATTEMPT, EARLIER] if self.name == "put-back" else [ATTEMPT]
@@ -136,11 +137,13 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp(request.param)
     world = RestoreWorld(folder)
     world.fill(12, words=20)
+    world.embed()
     if request.param != "reindex":
         world.backup()
         world.put("d1", "a newer text, which was shipped")
         world.ship()
     world.put("late", "the last one, which was not shipped")
+    world.embed()
     template = world.crash("template")
     world.close()
     if request.param == "restore":

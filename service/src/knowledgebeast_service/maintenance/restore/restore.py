@@ -5,7 +5,7 @@
 2. choose     the newest backup that passes its full check; none: refused, nothing changed
 3. classify   refused where nothing is damaged, or REINDEX would do, unless a backup was named
 4. copy       into a scratch folder on the same file system; its checksum is the manifest's
-5. merge      the shipped changes after the backup, then what can be read and proved of the damaged file
+5. merge      the shipped changes after the backup, then what can be read and proved of the damaged file, vectors too
 6. check      in full; what does not pass is made anew with less merged
 7. assess     the loss; more than an hour of it needs an approval
 8. swap       the damaged file with its -wal, -shm and -journal to quarantine, the new one to its place
@@ -22,6 +22,7 @@ from knowledgebeast_service.maintenance.backups.catalogue import Expected
 from knowledgebeast_service.maintenance.backups.manifest import DATABASE, sha256_of
 from knowledgebeast_service.maintenance.backups.remote import RemoteSettings
 from knowledgebeast_service.maintenance.backups.verify import verify_database
+from knowledgebeast_service.maintenance.restore.carry import carry_vectors
 from knowledgebeast_service.maintenance.restore.choose import Chosen, choose
 from knowledgebeast_service.maintenance.restore.classify import Report, classify
 from knowledgebeast_service.maintenance.restore.fenced import LOCK_WAIT_SECONDS, Progress, RefusedError, Steps, repair
@@ -36,6 +37,7 @@ from knowledgebeast_service.maintenance.result import TaskResult
 from knowledgebeast_service.storage.connection import Connection
 from knowledgebeast_service.storage.durable import copy_file, sync_file
 from knowledgebeast_service.storage.migrations import migrate
+from knowledgebeast_service.storage.outbox import issued
 from knowledgebeast_service.storage.volume import NAME as IDENTITY
 from knowledgebeast_service.storage.volume import ensure_identity, read_identity
 from knowledgebeast_service.storage.wal_tail import wal_state
@@ -81,6 +83,7 @@ class _Counts:
 
     merged_changes: int
     salvaged_documents: int
+    carried_vectors: int
     documents: int = 0
 
 
@@ -210,15 +213,17 @@ class _Run:
             migrate(connection)
             with connection.transaction():
                 renew_identity(connection)
+                last_chunk = issued(connection).get("chunks", 0)
                 raise_sequences(connection, plan.issued, is_known=plan.is_known)
                 shipped = merge(connection, plan.shipped(), plan.recovered.shipped)
                 connection.execute("DELETE FROM outbox")  # they were shipped before, under the old identity
                 salvaged = merge(connection, plan.salvaged(), last_numbers(plan.salvaged()))
+                carried = carry_vectors(connection, plan.damaged, last_chunk) if plan.damaged else 0
                 announce(connection, self._wanted.attempt, chosen.manifest.id)
         finally:
             connection.close()
         sync_file(copy)
-        return _Counts(shipped.changes, salvaged.documents)
+        return _Counts(shipped.changes, salvaged.documents, carried)
 
     def _require_approval(self, loss: Loss, measured: dict[str, object]) -> None:
         if loss.rpo_seconds <= LONGEST_LOSS_SECONDS or self._wanted.approve_loss:

@@ -18,8 +18,12 @@ from knowledgebeast_service.storage.wal_tail import WalState
 
 @dataclass(frozen=True)
 class Sources:
-    """What is newer than the backup; `issued` are the highest numbers given, as far as anything says (`is_known`)."""
+    """What is newer than the backup; `issued` are the highest numbers given, as far as anything says (`is_known`).
 
+    `damaged` is the file that vectors may be taken of, None where nothing of it is to be merged.
+    """
+
+    damaged: Path | None
     salvage: Salvage
     recovered: Recovered
     issued: dict[str, int]
@@ -40,7 +44,7 @@ class Sources:
         return self.recovered.lacks(change.seq, change.project_uid, change.document)
 
     def without_salvage(self) -> Self:
-        return replace(self, salvage=self.salvage.given_up())
+        return replace(self, salvage=self.salvage.given_up(), damaged=None)
 
     def without_shipped(self) -> Self:
         recovered = replace(
@@ -74,7 +78,7 @@ def gather(database: Path, backup_dir: Path, manifest: Manifest, wal: WalState, 
         damaged_at=_last_write(database, found, now),
         is_end_known=is_end_known,
     )
-    return Sources(found, recovered, issued, found.head is not None and found.is_tail_known, read)
+    return Sources(database, found, recovered, issued, found.head is not None and found.is_tail_known, read)
 
 
 def _last_write(database: Path, found: Salvage, now: float) -> float:
