@@ -80,6 +80,14 @@ def test_two_series_of_one_pod_that_differ_are_unknown() -> None:
     assert reason(twice.per_pod("ns", ["a"], "ratio", NOW)) == "DuplicateSeries"
 
 
+def test_two_series_that_differed_count_from_then_on() -> None:
+    """Otherwise one would be blind for the whole range of the query after somebody has put it right."""
+    twice = answer(stream((1, "1"), (2, "1"), (3, "1"), (4, "0.5"), job="x"), stream((1, "1"), (2, "0"), job="y"))
+    fact = twice.per_pod("ns", ["a"], "ratio", NOW)
+    assert isinstance(fact, Known)
+    assert [(sample.at.timestamp(), sample.value) for sample in fact.value["a"]] == [(3, 1.0), (4, 0.5)]
+
+
 @pytest.mark.parametrize("junk", [None, {}, "text", [1], [{"metric": 3}], [{"metric": {}, "values": [["x", "1"]]}]])
 def test_what_is_no_answer_of_prometheus_is_an_error(junk: object) -> None:
     with pytest.raises(PrometheusUnreachable):

@@ -75,7 +75,7 @@ class Answer:
         """The series of these pods, or claims by their label. Those without one are absent; none at all is Unknown.
 
         Two series of one pod (it was scraped by two jobs) that differ in a sample of the same moment would be read
-        as one zigzag, so such a pod is Unknown as a whole.
+        as one zigzag. What comes after the last such moment counts; a pod whose newest samples differ is Unknown.
         """
         wanted = set(pods)
         streams: dict[str, list[Stream]] = defaultdict(list)
@@ -84,7 +84,7 @@ class Answer:
         series: dict[str, Series] = {}
         for pod, several in streams.items():
             samples = tuple(_samples(several[0])) if len(several) == 1 else _merged(several)
-            if samples is None:
+            if not samples and len(several) > 1:
                 return Unknown(
                     signal,
                     "DuplicateSeries",
@@ -130,11 +130,13 @@ def _samples(stream: Stream) -> Iterable[Sample]:
         yield Sample(datetime.fromtimestamp(timestamp, UTC), float(value))
 
 
-def _merged(streams: Iterable[Stream]) -> Series | None:
-    """The samples of several streams by their time; None where two of the same moment differ."""
+def _merged(streams: Iterable[Stream]) -> Series:
+    """The samples of several streams by their time, from after the last moment at which two of them differ."""
     values: dict[datetime, float] = {}
+    differing: set[datetime] = set()
     for sample in chain.from_iterable(map(_samples, streams)):
         known = values.setdefault(sample.at, sample.value)
         if known != sample.value and not (isnan(known) and isnan(sample.value)):
-            return None
-    return tuple(Sample(at, values[at]) for at in sorted(values))
+            differing.add(sample.at)
+    last = max(differing, default=None)
+    return tuple(Sample(at, values[at]) for at in sorted(values) if last is None or at > last)
