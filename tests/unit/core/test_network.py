@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from knowledgebeast_operator.core.network import Difference, difference
+from knowledgebeast_operator.core.network import Difference, difference, policy_of_others
 from operand_objects import knowledge_beast, operands
 
 OWNER = knowledge_beast().uid
@@ -176,6 +176,52 @@ def test_a_change_without_a_name_is_told_too() -> None:
     found = changed(CHROMA, retarget)
     assert found is not None
     assert found.message.startswith("Service demo-chroma was changed by somebody: spec.ports is ")
+
+
+POD: Body = {"metadata": {"name": "demo-chroma-0", "labels": {"app": "chroma", "tier": "data"}}}
+WRITTEN: Body = {"f:spec": {"f:podSelector": {}}}
+SELECTORS: dict[str, tuple[Body, bool]] = {
+    "everything": ({}, True),
+    "its_label": ({"matchLabels": {"app": "chroma"}}, True),
+    "another_label": ({"matchLabels": {"app": "chroma", "tier": "web"}}, False),
+    "in": ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["x", "chroma"]}]}, True),
+    "in_others": ({"matchExpressions": [{"key": "app", "operator": "In", "values": ["x"]}]}, False),
+    "not_in": ({"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["a"]}]}, True),
+    "not_in_and_it_is": ({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["chroma"]}]}, False),
+    "exists": ({"matchExpressions": [{"key": "app", "operator": "Exists"}]}, True),
+    "exists_and_does_not": ({"matchExpressions": [{"key": "zone", "operator": "Exists"}]}, False),
+    "does_not_exist": ({"matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]}, True),
+    "does_not_exist_and_does": ({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}, False),
+    "a_label_and_a_term": (
+        {"matchLabels": {"app": "chroma"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["web"]}]},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("selector", "is_about_it"), SELECTORS.values(), ids=SELECTORS.keys())
+def test_a_policy_of_somebody_else_is_named_where_it_is_about_one_of_the_pods(
+    selector: Body, is_about_it: bool
+) -> None:
+    body: Body = {
+        "metadata": {"name": "lockdown", "managedFields": [{"manager": "security", "fieldsV1": WRITTEN}]},
+        "spec": {"podSelector": selector},
+    }
+    named = policy_of_others(body, [POD], OWNER)
+    assert named == ("lockdown (made by security)" if is_about_it else None)
+
+
+def test_a_policy_about_none_of_the_pods_is_not_named() -> None:
+    bare: Body = {"metadata": {"name": "demo-1"}}
+    body: Body = {"metadata": {"name": "lockdown"}, "spec": {"podSelector": {"matchLabels": {"app": "chroma"}}}}
+    assert policy_of_others(body, [], OWNER) is None
+    assert policy_of_others(body, [bare], OWNER) is None
+    assert policy_of_others(body, [bare, POD], OWNER) is not None
+
+
+def test_our_own_policy_is_not_one_of_somebody_else() -> None:
+    assert policy_of_others(live(CHROMA_POLICY), [POD], OWNER) is None
+    assert policy_of_others({"metadata": {"name": "all"}}, [POD], OWNER) == "all (made by somebody)"
 
 
 def merge(body: Body, patch: Mapping[str, Any]) -> None:

@@ -597,6 +597,20 @@ def test_what_was_there_can_be_put_back() -> None:
     assert answer.inverse == PutFields(target=SERVICE, patch=CHANGED.inverse)
 
 
+def test_people_are_told_of_policies_that_are_not_ours() -> None:
+    """Whether a restart or a look at the network has not helped: nobody else may touch them."""
+    told = "lockdown (made by security)"
+    at = facts(chroma_up=False, network=Known(Network((), 1, (told,)), NOW))
+    diagnosis = RUNBOOK.diagnose(at, LIMITS)
+    assert isinstance(diagnosis, Detected)
+    refusal = REPAIR.consider(at, diagnosis, Journal(), LIMITS)
+    assert isinstance(refusal, NotApplicable)
+    assert told in refusal.message
+    escalation = RUNBOOK.escalate(at, incident(failed()), LIMITS)
+    assert escalation is not None
+    assert told in escalation.next_step
+
+
 NETWORK_VERDICTS: dict[str, tuple[Changes, Attempt, Effect]] = {
     "recovered": ({"network": network()}, REPAIRED, Effect.BETTER),
     "the_fields_are_still_wrong": ({"network": network(CHANGED)}, REPAIRED, Effect.PENDING),

@@ -7,7 +7,7 @@ import pytest
 
 from fake_cluster import FakeCluster
 from kb_facts import facts, incident
-from knowledgebeast_operator.cluster.kinds import ENDPOINT_SLICE, operand_kind
+from knowledgebeast_operator.cluster.kinds import ENDPOINT_SLICE, POD, operand_kind
 from knowledgebeast_operator.core.facts import NOT_ASKED, Fact, Known, Unknown
 from knowledgebeast_operator.core.network import Network
 from knowledgebeast_operator.errors import ClusterUnreachable, Rejected
@@ -54,6 +54,19 @@ async def test_a_change_by_somebody_else(kind: str) -> None:
     assert isinstance(network, Known)
     assert [(item.target.kind, item.target.name) for item in network.value.differences] == [(kind, "demo-chroma")]
     assert network.value.differences[0].target.uid == body["metadata"]["uid"]
+
+
+async def test_policies_of_others_are_named_where_they_are_about_pods_of_the_object() -> None:
+    seen = cluster()
+    label = "knowledgebeast.io/name"
+    for name, whose in (("demo-chroma-0", "demo"), ("other-chroma-0", "other")):
+        seen.put(POD, KB.namespace, {"metadata": {"name": name, "labels": {label: whose, "app": whose}}})
+    for name, whose in (("lockdown", "demo"), ("elsewhere", "other")):
+        policy = {"metadata": {"name": name}, "spec": {"podSelector": {"matchLabels": {"app": whose}}}}
+        seen.put(operand_kind("NetworkPolicy"), KB.namespace, policy)
+    network = await observed(seen)
+    assert isinstance(network, Known)
+    assert network.value == Network((), ready_endpoints=1, others=("lockdown (made by somebody)",))
 
 
 async def test_the_service_of_the_service_is_not_on_the_way_to_chroma() -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.chroma_cause import answers_heartbeat, find_cause
+from knowledgebeast_operator.core.chroma_network import policies_of_others
 from knowledgebeast_operator.core.chroma_rebuild import damaged_projects, project_of
 from knowledgebeast_operator.core.chroma_views import Unknowns, canaries_fail, view_all
 from knowledgebeast_operator.core.facts import Facts, Known, Unknown
@@ -38,10 +39,11 @@ def escalate(facts: Facts, incident: IncidentRecord, limits: Limits) -> Escalati
         return Escalation(
             at=facts.now,
             reason="IntegrityInDoubt",
-            message="A restarted Chroma answers its heartbeat, but the canaries still fail: its index may be damaged. "
-            + _what_was_rebuilt(incident),
-            next_step="Look for errors in Chroma's log and check that its volume is not full; then rebuild the "
-            "collections that /health names (`knowledgebeast maintain rebuild-collection`). Keyword search goes on.",
+            message="A restarted Chroma answers its heartbeat, but the canaries still fail: its index may be damaged, "
+            f"or the way to it blocked for all but the kubelet. {_what_was_rebuilt(incident)}",
+            next_step=f"{policies_of_others(facts)}Look for errors in Chroma's log and check that its volume is not "
+            "full; then rebuild the collections that /health names (`knowledgebeast maintain rebuild-collection`). "
+            "Keyword search goes on.",
         )
     if lasted > longest:
         return Escalation(

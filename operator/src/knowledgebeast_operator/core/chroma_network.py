@@ -54,8 +54,17 @@ def consider_network(facts: Facts, detected: Detected, journal: Journal, limits:
             "Chroma's pod is ready and its Service selects it, but the cluster has put no address behind the Service: "
             "look at kube-controller-manager.",
         )
-    return NotApplicable(
-        "NetworkAsItShouldBe", f"Chroma's Service and policies are as they should be. {LOOK_ELSEWHERE}"
+    as_it_is = f"Chroma's Service and policies are as they should be. {policies_of_others(facts)}{LOOK_ELSEWHERE}"
+    return NotApplicable("NetworkAsItShouldBe", as_it_is)
+
+
+def policies_of_others(facts: Facts) -> str:
+    """A sentence, with a space behind it, about policies of somebody else on the way; empty where there is none."""
+    if isinstance(facts.network, Unknown) or not facts.network.value.others:
+        return ""
+    return (
+        f"Policies that are not ours are about these pods and are left alone: {', '.join(facts.network.value.others)}. "
+        "Ask who made them whether they block the way from the service to Chroma. "
     )
 
 

@@ -1,11 +1,12 @@
 """The way from the service to Chroma, as far as it is made of our own objects: what in them is not as we would have it.
 
 Fields are compared as they would be applied. What the API server adds by itself is no difference, nor what somebody has
-added: a port of a Service, a rule of a policy. Policies add up, so one of somebody else cannot forbid what ours allow.
+added: a port of a Service, a rule of a policy. Policies add up, so one of somebody else cannot forbid what ours allow,
+where the network plugin keeps to that: such policies are named to people, and left alone.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
@@ -36,6 +37,7 @@ class Network:
 
     differences: tuple[Difference, ...]
     ready_endpoints: int  # addresses behind Chroma's Service that get connections
+    others: tuple[str, ...] = ()  # policies of somebody else about pods on either end, and who made them
 
 
 def difference(desired: Object, live: Object, owner_uid: str) -> Difference | None:
@@ -47,8 +49,7 @@ def difference(desired: Object, live: Object, owner_uid: str) -> Difference | No
         owner_uid: of the KnowledgeBeast.
     """
     metadata = cast("Object", live["metadata"])
-    owners = cast("Iterable[Mapping[str, str]]", metadata.get("ownerReferences") or ())
-    if all(owner.get("uid") != owner_uid for owner in owners):
+    if not _is_owned(metadata, owner_uid):
         return None
     kind = str(desired["kind"])
     found, wanted = cast("Mapping[str, JsonValue]", live["spec"]), cast("Mapping[str, JsonValue]", desired["spec"])
@@ -64,6 +65,53 @@ def difference(desired: Object, live: Object, owner_uid: str) -> Difference | No
         inverse=_merge_patch(put, before),
         message=f"{kind} {metadata['name']} was changed by {who}: {told}.",
     )
+
+
+def policy_of_others(live: Object, pods: Iterable[Object], owner_uid: str) -> str | None:
+    """The name of a NetworkPolicy and who made it; None when it is ours, or about none of these pods.
+
+    Args:
+        live: the policy as the API server has it, with its managedFields.
+        pods: those on both ends.
+        owner_uid: of the KnowledgeBeast.
+    """
+    metadata, spec = cast("Object", live["metadata"]), cast("Object", live.get("spec") or {})
+    if _is_owned(metadata, owner_uid):
+        return None
+    selector = cast("Object", spec.get("podSelector") or {})
+    if not any(_selects(selector, _labels(pod)) for pod in pods):
+        return None
+    who = ", ".join(sorted(managers(metadata, spec))) or UNNAMED
+    return f"{metadata['name']} (made by {who})"
+
+
+def _is_owned(metadata: Object, owner_uid: str) -> bool:
+    owners = cast("Iterable[Mapping[str, str]]", metadata.get("ownerReferences") or ())
+    return any(owner.get("uid") == owner_uid for owner in owners)
+
+
+def _labels(pod: Object) -> Mapping[str, str]:
+    return cast("Mapping[str, str]", cast("Object", pod["metadata"]).get("labels") or {})
+
+
+def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector takes what bears these labels; an empty one takes everything."""
+    equal = cast("Mapping[str, str]", selector.get("matchLabels") or {})
+    terms = cast("Iterable[Object]", selector.get("matchExpressions") or ())
+    return equal.items() <= labels.items() and all(_holds(term, labels) for term in terms)
+
+
+def _holds(term: Object, labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(str(term["key"])), cast("Collection[str | None]", term.get("values") or ())
+    match term["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case _:  # DoesNotExist
+            return value is None
 
 
 def _merge_patch(found: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]) -> str:

@@ -13,10 +13,10 @@ Diagnosis
 Options
     2A RestartChroma: delete the pod by uid. Not while the kubelet or the StatefulSet is already replacing it, nor where
     another option fits better. 2B RepairNetwork: while the pod is ready, put back what somebody changed in our own
-    Service or policies; what belongs to others is left alone. 2D RebuildCollection: once a restart has not helped, make
-    a collection that every service pod accuses anew from the stored vectors; the damaged one is kept for a while.
-    2E RaiseMemoryLimit (ours): killed for memory again and again, the limit goes one step up (half, at most to twice
-    the spec's) if the node has room; it stays until somebody changes that field.
+    Service or policies; what belongs to others is left alone, and named. 2D RebuildCollection: once a restart has not
+    helped, make a collection that every service pod accuses anew from the stored vectors; the damaged one is kept for a
+    while. 2E RaiseMemoryLimit (ours): killed for memory again and again, the limit goes one step up (half, at most to
+    twice the spec's) if the node has room; it stays until somebody changes that field.
 
 Verify
     On every ready service pod for three samples: canaries of a round after the attempt succeed, the breaker is closed,

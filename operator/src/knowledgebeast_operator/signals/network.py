@@ -1,14 +1,14 @@
-"""The network between the service and Chroma, read live while an incident asks for it: three lists of a namespace."""
+"""The network between the service and Chroma, read live while an incident asks for it: four lists of a namespace."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, cast
 
 from knowledgebeast_operator.cluster.client import Cluster, Json
-from knowledgebeast_operator.cluster.kinds import ENDPOINT_SLICE, operand_kind
+from knowledgebeast_operator.cluster.kinds import ENDPOINT_SLICE, POD, operand_kind
 from knowledgebeast_operator.core.facts import Fact, Facts, Known, Unknown
 from knowledgebeast_operator.core.ledger import IncidentRecord
-from knowledgebeast_operator.core.network import Network, difference
+from knowledgebeast_operator.core.network import Network, difference, policy_of_others
 from knowledgebeast_operator.custom_resource import KnowledgeBeast, names
 from knowledgebeast_operator.errors import ClusterError, ClusterUnreachable
 from knowledgebeast_operator.operands import network as manifests
@@ -20,7 +20,7 @@ SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 async def with_network(
     cluster: Cluster, knowledgebeast: KnowledgeBeast, facts: Facts, incidents: Iterable[IncidentRecord]
 ) -> Facts:
-    """The facts and, while Chroma does not answer, what is wrong in our own Services and policies.
+    """The facts and, while Chroma does not answer, what is wrong in our own Services and policies, and who has others.
 
     Never raises: what cannot be read is unknown.
     """
@@ -43,13 +43,23 @@ async def _observe(cluster: Cluster, knowledgebeast: KnowledgeBeast, facts: Fact
             for body in await cluster.list_objects(operand_kind(kind), namespace)
         }
         slices = await cluster.list_objects(ENDPOINT_SLICE, namespace, f"{SERVICE_NAME_LABEL}={chroma}")
+        pods = await cluster.list_objects(POD, namespace, f"{names.NAME_LABEL}={knowledgebeast.name}")
     except (ClusterError, ClusterUnreachable) as error:
-        return Unknown("network", "NetworkNotReadable", f"Services and policies could not be read: {error}")
+        return Unknown("network", "NetworkNotReadable", f"Services, policies and pods could not be read: {error}")
     # What is missing is made anew by the next apply.
     pairs = ((manifest, live.get((str(manifest["kind"]), _name(manifest)))) for manifest in desired)
     found = [difference(manifest, body, knowledgebeast.uid) for manifest, body in pairs if body is not None]
     endpoints = sum(_ready_addresses(item) for item in slices)
-    return Known(Network(tuple(item for item in found if item is not None), endpoints), facts.now)
+    policies = (body for (kind, _), body in sorted(live.items()) if kind == "NetworkPolicy")
+    others = (policy_of_others(body, pods, knowledgebeast.uid) for body in policies)
+    return Known(
+        Network(
+            tuple(item for item in found if item is not None),
+            endpoints,
+            tuple(item for item in others if item is not None),
+        ),
+        facts.now,
+    )
 
 
 def _ready_addresses(body: Json) -> int:
