@@ -84,12 +84,12 @@ class ServiceWorld(World):
                 self._image = self.ails.release
             if self.ails.release is not None or self.ails.restarts:
                 self._start_service()
-        self._past.see(self.now, self.fault)
+        self._past.see(self.fault)
         self._measure()
         traffic = count(self._rows(ANSWERS))
         labels = {"pod": SERVICE_PODS[0]}
         row = Row(labels, traffic.requests, self.now), Row(labels, traffic.server_errors, self.now)
-        self._history = [one for one in self._history if self.now - one[0].at <= HALF_AN_HOUR] + [row]
+        self._history = [*self._history[-(HALF_AN_HOUR // self.step) :], row]
 
     def _measure(self) -> None:
         seconds = (self.now - self._began).total_seconds()
@@ -98,7 +98,7 @@ class ServiceWorld(World):
         for volume in CLAIMS:
             read |= {f"capacity of {volume}": self._capacity(volume), f"space on {volume}": self._free(volume)}
         for name, value in read.items():
-            kept = [sample for sample in self._kept.get(name, ()) if self.now - sample.at <= AN_HOUR]
+            kept = self._kept.get(name, [])[-(AN_HOUR // self.step) :]
             self._kept[name] = [*kept, Sample(self.now, value)]
 
     def _capacity(self, volume: str) -> float:
@@ -116,9 +116,7 @@ class ServiceWorld(World):
 
     def facts(self) -> Facts:
         """Everything there is."""
-        rows: dict[str, Fact[Rows]] = {
-            name: Known(tuple(replace(row, at=self.now) for row in self._rows(name)), self.now) for name in WELL
-        }
+        rows: dict[str, Fact[Rows]] = {name: Known(self._rows(name), self.now) for name in WELL}
         rows[ANSWER_HISTORY] = Known(tuple(answered for answered, _ in self._history), self.now)
         rows[SERVER_ERROR_HISTORY] = Known(tuple(failed for _, failed in self._history), self.now)
         whole = super().facts()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeAlias
 
 from knowledgebeast_operator.core.facts import Row
@@ -17,11 +17,11 @@ class Past:
 
     longest: timedelta
     step: timedelta
-    looks: list[tuple[datetime, Fault | None]] = field(default_factory=list[tuple[datetime, Fault | None]])
+    looks: list[Fault | None] = field(default_factory=list[Fault | None])
 
-    def see(self, now: datetime, fault: Fault | None) -> None:
+    def see(self, fault: Fault | None) -> None:
         """One look later."""
-        self.looks = [look for look in self.looks if now - look[0] < self.longest] + [(now, fault)]
+        self.looks = [*self.looks[1 - self.longest // self.step :], fault]
 
     def forget(self) -> None:
         """New pods count from nothing."""
@@ -30,7 +30,7 @@ class Past:
     def over(self, window: timedelta, rows_of: Callable[[Fault | None], Rows]) -> Rows:
         """The rows of the window: those of each fault by its part of it."""
         whole = window // self.step
-        faults = [fault for _, fault in self.looks[-whole:]]
+        faults = self.looks[-whole:]
         kinds = {id(fault): fault for fault in faults}
         if len(kinds) == 1 and len(faults) == whole:
             return rows_of(faults[-1])

@@ -92,7 +92,7 @@ class World:
     def advance(self) -> None:
         """One scrape later. While the service is fenced off, there is nobody to scrape."""
         self.now += self.step
-        broken = self.fault.readings if self.fault else {}
+        broken = (self.fault or Fault()).readings
         readings = {name: broken.get(name, value) for name, value in HEALTHY.items()}
         readings["canary_timestamp"] = self.now.timestamp() - 1
         for name, value in readings.items():
