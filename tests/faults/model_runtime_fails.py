@@ -31,5 +31,4 @@ SCENARIO = Scenario(
         "remediation": {"runbooks": [QUICK]},
     },
     check=serves_with_fp32,
-    is_quick=True,
 )
