@@ -138,6 +138,19 @@ def test_a_lost_file_is_noticed_by_looking(data: Path, damage: str) -> None:
     database.close()
 
 
+def test_a_reader_that_comes_after_the_loss_makes_no_empty_file(data: Path) -> None:
+    """It would be found there by the next look, and by every other reader."""
+    database = Database(data / NAME)
+    database.open()
+    (data / NAME).unlink()
+    with pytest.raises(DatabaseError, match="refused"):
+        database.read_now(change_head)
+    assert not (data / NAME).exists()
+    look(database)
+    assert database.damage.damage == "missing"
+    database.close()
+
+
 def test_a_healthy_database_is_looked_at_without_a_finding(data: Path) -> None:
     database = Database(data / NAME)
     database.open()

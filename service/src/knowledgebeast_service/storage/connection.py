@@ -19,9 +19,17 @@ BUSY_TIMEOUT_MILLISECONDS = 1000  # a backstop: the write lock is what keeps wri
 class Connection:
     """One connection, for one thread at a time."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, immutable: bool = False) -> None:
-        """`immutable`: a file that nobody changes is read without locks, and without any file beside it."""
-        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    def __init__(
+        self, path: Path, *, read_only: bool = False, immutable: bool = False, must_exist: bool = False
+    ) -> None:
+        """`immutable`: a file that nobody changes is read without locks, and without any file beside it.
+
+        Raises:
+            apsw.CantOpenError: there is no such file, and it is only to be read or `must_exist`.
+        """
+        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+        if not read_only and not must_exist:
+            flags |= apsw.SQLITE_OPEN_CREATE
         name = f"file:{quote(str(path))}?immutable=1" if immutable else str(path)
         self._raw = apsw.Connection(name, flags=flags | (apsw.SQLITE_OPEN_URI if immutable else 0))
         self._raw.set_busy_timeout(BUSY_TIMEOUT_MILLISECONDS)

@@ -260,7 +260,8 @@ class Database:
         self._require_open()
         connection: Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = Connection(self.path)
+            # A lost file must not come back as an empty one, in place of which nobody would see the loss.
+            connection = Connection(self.path, must_exist=True)
             connection.execute("PRAGMA query_only = ON")
             self._local.connection = connection
             self._connections.append(connection)
