@@ -35,7 +35,7 @@ def stale(facts: Facts) -> Facts:
     return _each(
         facts,
         lambda _name, _pod, series: tuple(sample for sample in series if sample.at < oldest),
-        lambda row: replace(row, at=oldest - facts.scrape_interval),
+        lambda row: replace(row, at=min(row.at, oldest - facts.scrape_interval)),
     )
 
 

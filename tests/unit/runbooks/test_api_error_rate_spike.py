@@ -124,6 +124,7 @@ def said(decision: Decision) -> str:
 
 ROLLING = OwnWork("Rollout", "service", "x", NOW - minutes(1))
 HALF = minutes(31)
+NOT_READY = Known(tuple(service_pod(name, age=minutes(6), is_ready=False) for name in PODS), NOW)
 
 WATCHING: dict[str, tuple[Facts, type, str]] = {
     "all_is_well": (served(), Healthy, ""),
@@ -147,6 +148,8 @@ WATCHING: dict[str, tuple[Facts, type, str]] = {
     "a_rollout_of_our_own_explains_it": (bad_release(own_work=(ROLLING,)), Wait, "OwnWork"),
     "no_answer_of_prometheus": (served(over={ANSWERS: unknown("http_requests_total")}), Uncertain, ""),
     "not_a_number": (served(answers(math.nan)), Uncertain, ""),
+    "pods_that_are_not_scraped_any_more": (bad_release(breaker_state=unknown()), Uncertain, ""),
+    "no_pod_is_ready": (bad_release(service_pods=NOT_READY), Open, "ServerErrors"),
 }  # fmt: skip
 
 

@@ -36,6 +36,16 @@ def heard_pods(facts: Facts) -> tuple[Pod, ...] | Unknown:
     return tuple(heard)
 
 
+def silent_pod(facts: Facts) -> Unknown | None:
+    """What is missing of a ready service pod that is not scraped now; None where all are, or none is ready.
+
+    Its counts are of a window and stay for minutes: they show what was, and not what is.
+    """
+    ready = ready_pods(facts.service_pods, "service")
+    found = heard_pods(facts)
+    return found if isinstance(found, Unknown) and not isinstance(ready, Unknown) else None
+
+
 def each_pod(
     facts: Facts, query: str, signal: str, read: Callable[[tuple[Row, ...]], T | Unknown]
 ) -> Known[dict[str, T]] | Unknown:

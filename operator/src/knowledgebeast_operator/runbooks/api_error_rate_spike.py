@@ -36,6 +36,7 @@ from knowledgebeast_operator.core.answers import ANSWERS, Traffic, by_revision, 
 from knowledgebeast_operator.core.attempts import deadline
 from knowledgebeast_operator.core.components import components_down, database_trouble
 from knowledgebeast_operator.core.facts import Facts, Known, Row, Unknown
+from knowledgebeast_operator.core.heard import silent_pod
 from knowledgebeast_operator.core.integrity import CHECK, database_task, tasks_since
 from knowledgebeast_operator.core.ledger import (
     Attempt,
@@ -111,6 +112,8 @@ def diagnose(facts: Facts, limits: Limits) -> Diagnosis:
         return Undetermined((rows,))
     if isinstance(history, Unknown):
         return Undetermined((history,))
+    if (silent := silent_pod(facts)) is not None:
+        return Undetermined((silent,))
     traffic, percent = count(rows.value), limits.threshold(SERVER_ERROR_PERCENT)
     above, persistent = held_above(history, percent), held_above(history, limits.threshold(PERSISTENT_ERROR_PERCENT))
     if not math.isfinite(traffic.requests):
