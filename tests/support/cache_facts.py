@@ -100,6 +100,7 @@ def cached_facts(
     held = {"query": 20.0 * MIB, "embedding": 10.0 * MIB} if cache_bytes is None else cache_bytes
     by_name: dict[str, Fact[tuple[Row, ...]]] = {
         "cache_events": events(query, embedding),
+        "recent_cache_events": events(query, embedding),
         "query_diversity": of_pods(diversity),
         "query_durations_by_cache": durations(miss_seconds),
         "index_changes": of_pods(index_changes),

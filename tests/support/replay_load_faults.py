@@ -11,7 +11,7 @@ from knowledgebeast_operator.core.actions import Action, RollingRestart
 from knowledgebeast_operator.core.facts import Pod, Row
 from replay_faults import Case, restarts, runs, sets
 from replay_service import MEMORY, ServiceFault
-from replay_signals import caches, each, histogram
+from replay_signals import each, histogram, met
 from replay_windows import Rows
 from replay_world import SERVICE_PODS
 
@@ -59,12 +59,12 @@ def cached(megabytes: float) -> Rows:
 
 _LATENCY: Final[Mapping[str, Case]] = {
     "a restart has emptied the caches": Case(
-        ServiceFault(rows={**SLOW, "cache_events": caches(COLD)}, restarts=True, is_cured_by=runs("warm")),
+        ServiceFault(rows={**SLOW, **met(COLD)}, restarts=True, is_cured_by=runs("warm")),
         LATENCY,
         ("WarmCaches Successful",),
     ),
     "the query cache is too small for speed": Case(
-        ServiceFault(rows={**SLOW, "cache_events": caches(SMALL)}, is_cured_by=sets("cache.queryEntries", 2500)),
+        ServiceFault(rows={**SLOW, **met(SMALL)}, is_cured_by=sets("cache.queryEntries", 2500)),
         LATENCY,
         ("EnlargeQueryCache Successful",),
     ),
@@ -129,31 +129,29 @@ _PRESSURE: Final[Mapping[str, Case]] = {
 
 _CACHES: Final[Mapping[str, Case]] = {
     "a restart has emptied the caches of a quick service": Case(
-        ServiceFault(rows={"cache_events": caches(COLD)}, restarts=True, is_cured_by=runs("warm")),
+        ServiceFault(rows=met(COLD), restarts=True, is_cured_by=runs("warm")),
         CACHES,
         ("WarmCaches Successful",),
     ),
     "the index has moved on": Case(
-        ServiceFault(rows={"cache_events": caches(COLD), "index_changes": each(2)}, is_cured_by=runs("warm")),
+        ServiceFault(rows={**met(COLD), "index_changes": each(2)}, is_cured_by=runs("warm")),
         CACHES,
         ("WarmCaches Successful",),
     ),
     "the caches are too small": Case(
-        ServiceFault(rows={"cache_events": caches(SMALL, SMALL)}, is_cured_by=sets("cache.queryEntries", 2500)),
+        ServiceFault(rows=met(SMALL, SMALL), is_cured_by=sets("cache.queryEntries", 2500)),
         CACHES,
         ("EnlargeCaches Successful",),
     ),
     "queries differ and their embeddings are pushed out": Case(
         ServiceFault(
-            rows={"cache_events": caches(DIVERSE, SMALL), "query_diversity": each(0.9)},
+            rows={**met(DIVERSE, SMALL), "query_diversity": each(0.9)},
             is_cured_by=sets("cache.embeddingEntries", 10_000),
         ),
         CACHES,
         ("EmbeddingCacheOnly Successful",),
     ),
-    "nobody knows why the caches miss": Case(
-        ServiceFault(rows={"cache_events": caches(COLD)}), CACHES, (), is_cured=False
-    ),
+    "nobody knows why the caches miss": Case(ServiceFault(rows=met(COLD)), CACHES, (), is_cured=False),
 }
 
 LOAD_CASES: Final[Mapping[str, Case]] = {**_LATENCY, **_PRESSURE, **_CACHES}

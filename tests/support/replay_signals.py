@@ -39,6 +39,11 @@ def caches(query: Traffic = GOOD, embedding: Traffic = GOOD) -> Rows:
     return events(query, embedding).value
 
 
+def met(*traffic: Traffic) -> Mapping[str, Rows]:
+    """What the caches have met, in both windows in which it is asked for."""
+    return dict.fromkeys(("cache_events", "recent_cache_events"), caches(*traffic))
+
+
 def told(cause: str | None) -> Rows:
     """Why the pods have no model; all reasons are there, and 0 where they are not why."""
     reasons = ("files", "device", "mismatch", "runtime")
@@ -60,7 +65,7 @@ WELL: Final[Mapping[str, Rows]] = {
     "service_cpu": each(0.5),
     "late_service_cpu": each(0.2),
     "collection_vectors": each(20_000, project="books"),
-    "cache_events": caches(),
+    **met(),
     "query_diversity": each(0.3),
     "query_durations_by_cache": durations(0.05).value,
     "index_changes": each(0),
@@ -92,6 +97,7 @@ WINDOWS: Final[Mapping[str, timedelta]] = {
     "chroma_call_durations": SHORT,
     "embedding_durations": SHORT,
     "cache_events": LONG,
+    "recent_cache_events": SHORT,
     "query_durations_by_cache": LONG,
     "embedding_calls": FEW,
     "embedding_errors": FEW,

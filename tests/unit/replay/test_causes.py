@@ -21,7 +21,7 @@ from replay_faults import Case
 from replay_load_faults import LOAD_CASES
 from replay_service import ServiceFault, ServiceWorld
 from replay_service_faults import SERVICE_CASES
-from replay_signals import caches, each, histogram
+from replay_signals import each, histogram, met
 from replay_traps import BLINDING, MISLEADING
 
 LOADED: Final = runbooks.load()
@@ -133,7 +133,7 @@ IDLE: Final = {
     "answers": (),
     "query_durations": histogram(0),
     "query_durations_recent": histogram(0),
-    "cache_events": caches(NOBODY, NOBODY),
+    **met(NOBODY, NOBODY),
 }
 QUIET: Final = {
     "nothing": ServiceFault(),
@@ -146,7 +146,7 @@ QUIET: Final = {
     "few queries and all of them slow": ServiceFault(
         rows={"query_durations": histogram(20, 20), "query_durations_recent": histogram(8, 8)}
     ),
-    "queries that never come again": ServiceFault(rows={"cache_events": caches(DIVERSE), "query_diversity": each(0.9)}),
+    "queries that never come again": ServiceFault(rows={**met(DIVERSE), "query_diversity": each(0.9)}),
     "a release that is well": ServiceFault(release="registry/kb:3"),
     "a volume that lasts for days": ServiceFault(used={"database": lambda seconds: 4e9 + 1e8 * seconds / 3600}),
     "less than half of the memory is used": ServiceFault(memory=lambda seconds: 1e9),

@@ -107,7 +107,7 @@ def cache(*, hits: float = 900, misses: float = 100, ghosts: float = 0, diversit
         for which in ("query", "embedding")
         for event, count in met.items()
     ]
-    return {"cache_events": rows(events), "query_diversity": each(diversity)}
+    return {"recent_cache_events": rows(events), "query_diversity": each(diversity)}
 
 
 ROOMY = per_pod(series(20 * GIB), ["demo-chroma"])

@@ -13,6 +13,7 @@ from knowledgebeast_operator.core.traffic import CacheTraffic, share, total
 from knowledgebeast_operator.custom_resource.units import parse_quantity
 
 EVENTS: Final = "cache_events"
+RECENT_EVENTS: Final = "recent_cache_events"
 DIVERSITY: Final = "query_diversity"
 INDEX_CHANGES: Final = "index_changes"
 LATE_INDEX_CHANGES: Final = "late_index_changes"
@@ -51,21 +52,26 @@ class CacheView:
         return self.query if which == QUERY else self.embedding
 
 
-def view(facts: Facts) -> CacheView | Unknown:
-    """Everything, or the first signal that is missing."""
+def view(facts: Facts, events: str = EVENTS) -> CacheView | Unknown:
+    """Everything, or the first signal that is missing.
+
+    Args:
+        facts: what is known.
+        events: what the caches met in incident 7's window, or (RECENT_EVENTS) in the shorter one of incident 1.
+    """
     heard = heard_pods(facts)
     if isinstance(heard, Unknown):
         return heard
     rows: dict[str, tuple[Row, ...]] = {}
-    for name in (EVENTS, DIVERSITY, INDEX_CHANGES, LATE_INDEX_CHANGES):
+    for name in (events, DIVERSITY, INDEX_CHANGES, LATE_INDEX_CHANGES):
         fact = facts.rows(name)
         if isinstance(fact, Unknown):
             return fact
         rows[name] = fact.value
-    query, embedding = (_traffic(rows[EVENTS], cache) for cache in (QUERY, EMBEDDING))
+    query, embedding = (_traffic(rows[events], cache) for cache in (QUERY, EMBEDDING))
     diversity, changes, late = (_numbers(rows[name]) for name in (DIVERSITY, INDEX_CHANGES, LATE_INDEX_CHANGES))
     if query is None or embedding is None or not (diversity and changes and late):
-        return Unknown(EVENTS, "NotANumber", "Counters of the caches are missing, or are not numbers.")
+        return Unknown(events, "NotANumber", "Counters of the caches are missing, or are not numbers.")
     return CacheView(query, embedding, min(diversity), max(changes), max(late))
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from knowledgebeast_operator.core.cache_sizes import QUERY, enlarge
-from knowledgebeast_operator.core.cache_views import CacheView, last_start, view
+from knowledgebeast_operator.core.cache_views import RECENT_EVENTS, CacheView, last_start, view
 from knowledgebeast_operator.core.facts import Facts, Unknown
 from knowledgebeast_operator.core.integrity import tasks_since
 from knowledgebeast_operator.core.ledger import Journal
@@ -66,7 +66,7 @@ def cache_that_misses(facts: Facts, detected: Detected, limits: Limits) -> Cache
     """The caches, when too few queries are answered from them although they come again."""
     if detected.reason == SOME_PODS_SLOW:
         return NotApplicable("OnlySomePods", "The caches of all pods have one size, and only some pods are slow.")
-    seen = view(facts)
+    seen = view(facts, RECENT_EVENTS)
     if isinstance(seen, Unknown):
         return NotApplicable(seen.reason, f"How much the caches answer is unknown: {seen.message}")
     ratio, diversity = seen.query.hit_ratio, seen.diversity

@@ -41,6 +41,7 @@ CACHE_EVENTS: Final = " or ".join(
 
 QUESTIONS: Final[tuple[Question, ...]] = (
     (cache_views.EVENTS, "kb_query_cache_hits_total", CACHE_EVENTS, CACHES),
+    (cache_views.RECENT_EVENTS, "kb_query_cache_hits_total", CACHE_EVENTS, ("HighQueryLatency",)),
     (
         cache_views.DURATIONS,
         "kb_query_duration_seconds",
