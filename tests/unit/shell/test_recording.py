@@ -19,7 +19,7 @@ from knowledgebeast_operator.cluster.client import Cluster, Json
 from knowledgebeast_operator.cluster.kinds import EVENT, Kind
 from knowledgebeast_operator.core.actions import RunFencedTask, Target
 from knowledgebeast_operator.core.decide import decide
-from knowledgebeast_operator.core.facts import Facts, Subject
+from knowledgebeast_operator.core.facts import Facts, Known, Sample, Subject
 from knowledgebeast_operator.core.ledger import (
     Attempt,
     Escalation,
@@ -138,7 +138,14 @@ def test_what_clients_do_wrong_is_told_once_an_hour() -> None:
     clients = served(answers(250, client=250))
     assert told(served()) == []
     assert told(clients) == [("ClientErrors", "2026-01-07T12")]
-    assert told(replace(clients, now=NOW + timedelta(minutes=59))) == told(clients)
+    later = timedelta(minutes=59)
+    assert isinstance(clients.breaker_state, Known)
+    pulse = {
+        pod: tuple(Sample(one.at + later, one.value) for one in series)
+        for pod, series in clients.breaker_state.value.items()
+    }
+    heard = Known(pulse, NOW + later)
+    assert told(replace(clients, now=NOW + later, breaker_state=heard)) == told(clients)
 
 
 async def test_the_same_event_is_posted_once_also_by_a_successor() -> None:
