@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import httpx
 
 from knowledgebeast_service.embedding.build.folder import MODEL_HASH
 from knowledgebeast_service.storage.connection import Connection
+from model_copy import put_model
 from restore_world import NAME, checkpoint, flip_pages, pages_of
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def test_orphans_go_and_what_is_missing_comes_back_from_the_database(
     assert without_model.found("p", "coffee", mode="keyword") == ["tea"]
     assert without_model.found("p", "rails trams rewritten", mode="keyword") == []
 
-    shutil.copytree(model_dir, models / "copy.tmp")
-    (models / "copy.tmp").rename(models / "copy")
+    put_model(model_dir, models)
     until(lambda: without_model.health("embedding_model") == "up", "the model is there")
     assert without_model.found("p", "large marine animals", mode="vector", top_k=10)[0] == "whale"
     assert set(without_model.found("p", "large marine animals", mode="vector", top_k=10)) == set(BACKED_UP)
@@ -101,8 +100,7 @@ def test_what_is_salvaged_is_searchable_again_without_the_model(
     without_model.start()
     until(lambda: held_by(chroma, others) == vector_ids(database), "Chroma holds what the database holds", 60)
     assert without_model.health("embedding_model") == "down"
-    shutil.copytree(model_dir, models / "copy.tmp")
-    (models / "copy.tmp").rename(models / "copy")
+    put_model(model_dir, models)
     until(lambda: without_model.health("embedding_model") == "up", "the model is there")
     assert without_model.found("salvaged", "rail vehicles in the city", mode="vector", top_k=10)[0] == "late"
 

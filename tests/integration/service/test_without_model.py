@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from model_copy import put_model
+
 if TYPE_CHECKING:
     from conftest import Chroma, Service
 
@@ -42,8 +44,7 @@ def test_starts_degraded_queues_and_catches_up_when_the_model_appears(
     assert "no manifest.json" in found["degraded_reason"]
     assert service.metric('kb_component_up{component="embedding_model"}') == 0
     assert service.metric("kb_ingest_queue_documents") == 1
-    shutil.copytree(model_dir, models / "copy.tmp")
-    (models / "copy.tmp").rename(models / "copy")
+    put_model(model_dir, models)
     until(lambda: service.metric("kb_ingest_queue_documents") == 0, "the queue drains by itself", 30)
     assert service.found("demo", "large marine animals", mode="vector") == ["a"]
 

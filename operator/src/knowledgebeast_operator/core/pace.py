@@ -1,4 +1,4 @@
-"""How soon an object is looked at again. Whatever happens to its pods, nodes or spec wakes the loop earlier."""
+"""How soon an object is looked at again. What happens to its pods or its spec wakes the loop earlier."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
